@@ -1,1 +1,8 @@
-pub fn x(){}
+//! epochgate: no write of an old leader is applied after a write of a new one.
+
+pub mod clock;
+pub mod config;
+pub mod coordinator;
+pub mod fence;
+pub mod protocol;
+pub mod rules;

@@ -43,7 +43,9 @@ impl fmt::Debug for Resource {
 
 /// Why a text names no resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a resource is one to four segments of a-z, 0-9, '.', '_' and '-' (63 at most, the first a letter or digit) joined by '/'")]
+#[error(
+    "a resource is one to four segments of a-z, 0-9, '.', '_' and '-' (63 at most, the first a letter or digit) joined by '/'"
+)]
 pub struct NotAResource;
 
 fn is_segment(segment: &str) -> bool {

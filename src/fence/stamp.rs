@@ -1,0 +1,4 @@
+//! The stamp.
+/// A stamp as it travels.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Stamp {}
