@@ -4,5 +4,6 @@ pub mod clock;
 pub mod config;
 pub mod coordinator;
 pub mod fence;
+pub mod mailbox;
 pub mod protocol;
 pub mod rules;

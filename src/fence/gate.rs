@@ -1,6 +1,471 @@
-//! The gate.
-/// The right to write, as a gate gave it.
-#[derive(Debug)]
+//! The decision point of one resource in one worker: it admits, holds or refuses a write.
+//!
+//! A gate is a plain struct that one worker owns. What it knows of terms comes from control by [`Order`] only, so it
+//! never believes a stamp about what is current (R4). It is the only maker of [`Admitted`].
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ledger::{Ledger, Under};
+use super::mechanism::{Mechanism, Mechanisms};
+use super::{Epoch, Moment, Reason, Refusal, Stamp, Term};
+
+/// The right to send one write to the target. Not `Clone`, without public fields: [`Gate::admit`] alone makes it, and
+/// [`Gate::settle`] takes it back, once.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Admitted {
-    _private: (),
+    under: Under,
+}
+
+impl Admitted {
+    /// The epoch that the write counts under; none only at an audit door.
+    pub fn epoch(&self) -> Under {
+        self.under
+    }
+}
+
+/// How an admitted write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Refused after all, before a byte left.
+    NothingLeft,
+    /// The request was sent whole and the final answer came whole.
+    Answered,
+    /// Anything else; no byte of it can leave after this moment.
+    Lost(Moment),
+}
+
+/// What a gate says to a write.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Send it. At an audit door, with the refusal that an enforcing one would have given.
+    Admit(Admitted, Option<Box<Refusal>>),
+    /// Hold it until the next order: its epoch is to open.
+    Hold,
+    /// Hold it until control has asked the coordinator about this epoch.
+    Ask(Epoch),
+    /// Refuse it.
+    Refuse(Box<Refusal>),
+}
+
+/// What a gate is told by control.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Order {
+    /// Refuse everything below this term, and hold its own writes.
+    Fence(Term),
+    /// Everything lower has drained everywhere in this door: admit this term.
+    Open(Term),
+    /// Admit nothing for now, for this cause.
+    Shut(Cause),
+    /// The coordinator went backwards (`true`): believe nothing but the term at hand.
+    Regressed(bool),
+    /// The end of every write below this epoch is proved.
+    ProvedOver(Epoch),
+}
+
+/// Why a gate that knows its term is shut.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Cause {
+    /// The record of another door stands.
+    Blocked(Arc<str>),
+    /// This door is joining: what comes is held.
+    Joining,
+    /// This door's session with the coordinator ran out, and it is to close without one.
+    SessionOver,
+    /// The process is stopping.
+    Stopping,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    HandingOver,
+    Open,
+    Shut(Cause),
+}
+
+/// What of the configuration a gate goes by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Only count and say what would be refused.
+    pub audit: bool,
+    /// Take stamps without a nonce.
+    pub bare_stamps: bool,
+    /// How long a lost write counts.
+    pub quarantine: Duration,
+    /// Whether time alone ends that.
+    pub by_time: bool,
+    /// What is in force.
+    pub mechanisms: Mechanisms,
+}
+
+/// The gate of one resource in one worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Gate {
+    policy: Policy,
+    term: Option<Term>,
+    phase: Phase,
+    regressed: bool,
+    ledger: Ledger,
+}
+
+impl Gate {
+    /// A gate that knows nothing yet: shut.
+    pub fn new(policy: Policy) -> Gate {
+        Gate { policy, term: None, phase: Phase::Shut(Cause::Joining), regressed: false, ledger: Ledger::default() }
+    }
+
+    /// Follows an order. Takes effect at once: when this returns, no lower epoch is admitted any more.
+    pub fn follow(&mut self, order: Order) {
+        match order {
+            Order::Fence(term) if self.floor().is_none_or(|floor| term.epoch > floor) => {
+                self.term = Some(term);
+                self.phase = Phase::HandingOver;
+            }
+            // The same term again: after a shut, or from a worker that was told twice.
+            Order::Fence(term) if self.term.as_ref() == Some(&term) => self.phase = Phase::HandingOver,
+            Order::Open(term) if self.term.as_ref() == Some(&term) => self.phase = Phase::Open,
+            // An order about a term that is over, or that this gate was never fenced for, changes nothing.
+            Order::Fence(_) | Order::Open(_) => {}
+            Order::Shut(cause) => self.phase = Phase::Shut(cause),
+            Order::Regressed(regressed) => self.regressed = regressed,
+            Order::ProvedOver(epoch) => self.ledger.prove_over(epoch),
+        }
+    }
+
+    /// What becomes of a write with this stamp. It is in the ledger before it is compared, and out again unless it is
+    /// admitted.
+    pub fn admit(&mut self, stamp: Option<&Stamp>) -> Verdict {
+        let under = stamp.map(|stamp| stamp.epoch);
+        self.ledger.enter(under);
+        let verdict = self.compare(stamp);
+        if self.policy.audit {
+            let would_refuse = match verdict {
+                Verdict::Refuse(refusal) => Some(refusal),
+                _ => None,
+            };
+            return Verdict::Admit(Admitted { under }, would_refuse);
+        }
+        if !matches!(verdict, Verdict::Admit(..)) {
+            self.ledger.leave(under);
+        }
+        verdict
+    }
+
+    /// Compares once more, right before the first byte leaves.
+    ///
+    /// # Errors
+    /// The refusal, where the epoch has moved on or the gate was shut meanwhile; settle it [`End::NothingLeft`].
+    pub fn confirm(&self, admitted: &Admitted) -> Result<(), Box<Refusal>> {
+        if self.policy.audit || !self.keeps(Mechanism::Recheck) {
+            return Ok(());
+        }
+        let given = admitted.under;
+        if given < self.floor() && self.keeps(Mechanism::Comparison) {
+            return Err(self.stale(given));
+        }
+        match &self.phase {
+            Phase::Shut(cause) => Err(self.shut(cause, given)),
+            Phase::Open | Phase::HandingOver => Ok(()),
+        }
+    }
+
+    /// Takes an admitted write back.
+    pub fn settle(&mut self, admitted: Admitted, end: End) {
+        match end {
+            End::NothingLeft | End::Answered => self.ledger.leave(admitted.under),
+            End::Lost(at) if self.keeps(Mechanism::LostWrites) => self.ledger.lose(admitted.under, at),
+            End::Lost(_) => self.ledger.leave(admitted.under),
+        }
+    }
+
+    /// Forgets lost writes whose time has passed. To be called before asking whether the gate has drained.
+    pub fn tick(&mut self, now: Moment) {
+        if self.policy.by_time {
+            self.ledger.expire(now, self.policy.quarantine);
+        }
+    }
+
+    /// Whether nothing below its floor may still take effect.
+    pub fn has_drained(&self) -> bool {
+        self.floor().is_none_or(|floor| !self.ledger.holds_below(floor))
+    }
+
+    /// Whether nothing below its floor is running; something may be lost.
+    pub fn is_quiet(&self) -> bool {
+        self.floor().is_none_or(|floor| !self.ledger.runs_below(floor))
+    }
+
+    /// When time alone will end what is lost below the floor, where it does.
+    pub fn wakes_at(&self) -> Option<Moment> {
+        let floor = self.floor().filter(|_| self.policy.by_time)?;
+        self.ledger.quarantine_ends(floor, self.policy.quarantine)
+    }
+
+    /// The highest epoch that it was told of: everything below is refused.
+    pub fn floor(&self) -> Option<Epoch> {
+        self.term.as_ref().map(|term| term.epoch)
+    }
+
+    /// The term it admits, or holds writes for.
+    pub fn term(&self) -> Option<&Term> {
+        self.term.as_ref()
+    }
+
+    /// Whether it admits its term.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// What may still take effect.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    fn keeps(&self, mechanism: Mechanism) -> bool {
+        self.policy.mechanisms.keeps(mechanism)
+    }
+
+    fn compare(&self, stamp: Option<&Stamp>) -> Verdict {
+        let Some(stamp) = stamp else { return refuse(self.required()) };
+        if stamp.nonce.is_none() && !self.policy.bare_stamps {
+            return refuse(self.required().with_epochs(Some(stamp.epoch), self.floor()).with_writer(stamp.by.as_ref()));
+        }
+        let Some(term) = &self.term else {
+            return match &self.phase {
+                Phase::Shut(cause @ (Cause::Blocked(_) | Cause::Stopping)) => {
+                    Verdict::Refuse(self.shut(cause, Some(stamp.epoch)))
+                }
+                _ => Verdict::Ask(stamp.epoch),
+            };
+        };
+        if stamp.epoch < term.epoch {
+            if !self.keeps(Mechanism::Comparison) {
+                return admit(stamp);
+            }
+            return refuse(self.stale(Some(stamp.epoch)).with_writer(stamp.by.as_ref()));
+        }
+        if stamp.epoch > term.epoch {
+            return self.above(stamp, term);
+        }
+        self.same(stamp, term)
+    }
+
+    /// An epoch that this gate has not been told of is a claim, to be verified; while the coordinator went
+    /// backwards there is nobody to verify it.
+    fn above(&self, stamp: &Stamp, term: &Term) -> Verdict {
+        match &self.phase {
+            _ if self.regressed => refuse(self.unverifiable(stamp, term)),
+            Phase::Shut(cause @ (Cause::Blocked(_) | Cause::Stopping)) => {
+                Verdict::Refuse(self.shut(cause, Some(stamp.epoch)))
+            }
+            _ => Verdict::Ask(stamp.epoch),
+        }
+    }
+
+    fn same(&self, stamp: &Stamp, term: &Term) -> Verdict {
+        if stamp.nonce.is_some_and(|nonce| nonce != term.nonce) && self.keeps(Mechanism::Nonce) {
+            let detail = "another term has this epoch: the coordinator went backwards, or the stamp is forged; find \
+                          out which writer holds the epoch with `epochgate status`";
+            let refusal = Refusal::new(Reason::EpochConflict, detail);
+            return refuse(refusal.with_epochs(Some(stamp.epoch), Some(term.epoch)).with_writer(stamp.by.as_ref()));
+        }
+        if stamp.nonce.is_none() && self.regressed {
+            return refuse(self.unverifiable(stamp, term));
+        }
+        match &self.phase {
+            Phase::Open => admit(stamp),
+            Phase::HandingOver | Phase::Shut(Cause::Joining) => Verdict::Hold,
+            Phase::Shut(cause) => Verdict::Refuse(self.shut(cause, Some(stamp.epoch))),
+        }
+    }
+
+    fn required(&self) -> Refusal {
+        let detail = "a write needs the epoch of its writer's leadership: send it through the writer's stamping \
+                      sidecar, or stamp it with what the sidecar's /leader says";
+        Refusal::new(Reason::StampRequired, detail).with_epochs(None, self.floor())
+    }
+
+    fn stale(&self, given: Option<Epoch>) -> Box<Refusal> {
+        let detail = "the writer's leadership is over, and a newer one has begun; nothing was applied";
+        Box::new(Refusal::new(Reason::StaleEpoch, detail).with_epochs(given, self.floor()))
+    }
+
+    fn unverifiable(&self, stamp: &Stamp, term: &Term) -> Refusal {
+        let detail = "the coordinator went backwards (restored or wiped); only writes with the whole stamp of the \
+                      term at hand are admitted until the next election";
+        let refusal = Refusal::new(Reason::Unverifiable, detail);
+        refusal.with_epochs(Some(stamp.epoch), Some(term.epoch)).with_writer(stamp.by.as_ref())
+    }
+
+    fn shut(&self, cause: &Cause, given: Option<Epoch>) -> Box<Refusal> {
+        let (detail, blocked_by) = match cause {
+            Cause::Blocked(door) => (
+                "the record of another door of this target stands: it may still write; if it is dead, say so with \
+                 `epochgate doors forget`",
+                Some(Arc::clone(door)),
+            ),
+            Cause::Joining => ("this door has not joined its target yet", None),
+            Cause::SessionOver => (
+                "this door's session with the coordinator ran out, and it is configured to close without one \
+                 (on_coordinator_loss: close)",
+                None,
+            ),
+            Cause::Stopping => ("this door is stopping", None),
+        };
+        let mut refusal = Refusal::new(Reason::GateShut, detail).with_epochs(given, self.floor());
+        refusal.blocked_by = blocked_by;
+        Box::new(refusal)
+    }
+}
+
+fn refuse(refusal: Refusal) -> Verdict {
+    Verdict::Refuse(Box::new(refusal))
+}
+
+fn admit(stamp: &Stamp) -> Verdict {
+    Verdict::Admit(Admitted { under: Some(stamp.epoch) }, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fence::Nonce;
+
+    const POLICY: Policy = Policy {
+        audit: false,
+        bare_stamps: true,
+        quarantine: Duration::from_secs(35),
+        by_time: true,
+        mechanisms: Mechanisms::all(),
+    };
+
+    fn term(number: u64) -> Term {
+        let epoch = Epoch::new(number).expect("in range");
+        Term { epoch, nonce: Nonce::from_bytes(number.to_be_bytes()), writer: "a".parse().expect("an id") }
+    }
+
+    fn stamp(number: u64) -> Stamp {
+        Stamp { epoch: term(number).epoch, nonce: Some(term(number).nonce), by: None, res: None }
+    }
+
+    fn bare(number: u64) -> Stamp {
+        Stamp { nonce: None, ..stamp(number) }
+    }
+
+    fn open_at(number: u64) -> Gate {
+        let mut gate = Gate::new(POLICY);
+        gate.follow(Order::Fence(term(number)));
+        gate.follow(Order::Open(term(number)));
+        gate
+    }
+
+    fn admitted(gate: &mut Gate, stamp: &Stamp) -> Admitted {
+        match gate.admit(Some(stamp)) {
+            Verdict::Admit(admitted, None) => admitted,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn reason(verdict: Verdict) -> Reason {
+        match verdict {
+            Verdict::Refuse(refusal) => refusal.reason,
+            other => panic!("not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn an_open_gate_admits_its_own_term_alone() {
+        let mut gate = open_at(5);
+        assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
+        assert_eq!(reason(gate.admit(None)), Reason::StampRequired);
+        let forged = Stamp { nonce: Some(term(9).nonce), ..stamp(5) };
+        assert_eq!(reason(gate.admit(Some(&forged))), Reason::EpochConflict);
+        assert_eq!(gate.admit(Some(&stamp(999_999_999_999_999))), Verdict::Ask(Epoch::LAST));
+        assert_eq!(gate.floor(), Some(term(5).epoch), "no stamp raises the floor (R4)");
+        assert!(gate.ledger().is_empty(), "what is not admitted leaves the ledger");
+        for mine in [stamp(5), bare(5)] {
+            let right = admitted(&mut gate, &mine);
+            gate.settle(right, End::Answered);
+        }
+        assert!(gate.ledger().is_empty());
+    }
+
+    #[test]
+    fn a_new_term_is_held_until_the_old_one_has_drained_and_old_writes_stop_at_once() {
+        let mut gate = open_at(4);
+        let (old, late) = (admitted(&mut gate, &stamp(4)), admitted(&mut gate, &stamp(4)));
+        gate.follow(Order::Fence(term(5)));
+        assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
+        assert_eq!(gate.admit(Some(&stamp(5))), Verdict::Hold);
+        assert_eq!(gate.confirm(&late).map_err(|refusal| refusal.reason), Err(Reason::StaleEpoch));
+        gate.settle(late, End::NothingLeft);
+        assert!(!gate.has_drained() && !gate.is_quiet());
+        gate.settle(old, End::Lost(Moment::from_nanos(0)));
+        assert!(!gate.has_drained() && gate.is_quiet());
+        let over = gate.wakes_at().expect("a lost write has an end");
+        gate.tick(over);
+        assert!(gate.has_drained());
+        gate.follow(Order::Open(term(5)));
+        admitted(&mut gate, &stamp(5));
+    }
+
+    #[test]
+    fn an_older_order_changes_nothing() {
+        let mut gate = open_at(5);
+        gate.follow(Order::Fence(term(4)));
+        gate.follow(Order::Open(term(4)));
+        assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
+        admitted(&mut gate, &stamp(5));
+    }
+
+    #[test]
+    fn a_shut_gate_says_who_blocks_it_and_still_names_stale_writes() {
+        let mut gate = open_at(5);
+        let right = admitted(&mut gate, &stamp(5));
+        gate.follow(Order::Shut(Cause::Blocked("guard-1-9f3c2a7b".into())));
+        assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
+        assert_eq!(reason(gate.admit(Some(&stamp(6)))), Reason::GateShut);
+        let refusal = gate.confirm(&right).expect_err("the gate was shut meanwhile");
+        assert_eq!(refusal.blocked_by.as_deref(), Some("guard-1-9f3c2a7b"));
+        gate.settle(right, End::NothingLeft);
+    }
+
+    #[test]
+    fn after_a_regression_only_the_whole_term_at_hand_is_believed() {
+        let mut gate = open_at(5);
+        gate.follow(Order::Regressed(true));
+        assert_eq!(reason(gate.admit(Some(&bare(5)))), Reason::Unverifiable);
+        assert_eq!(reason(gate.admit(Some(&stamp(6)))), Reason::Unverifiable);
+        assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
+        let right = admitted(&mut gate, &stamp(5));
+        gate.settle(right, End::Answered);
+    }
+
+    #[test]
+    fn bare_stamps_can_be_refused() {
+        let mut gate = open_at(5);
+        gate.policy.bare_stamps = false;
+        assert_eq!(reason(gate.admit(Some(&bare(5)))), Reason::StampRequired);
+    }
+
+    #[test]
+    fn an_audit_gate_lets_all_through_and_says_what_it_would_refuse() {
+        let mut gate = open_at(5);
+        gate.policy.audit = true;
+        let Verdict::Admit(right, Some(refusal)) = gate.admit(Some(&stamp(4))) else { panic!("it holds nothing up") };
+        assert_eq!(refusal.reason, Reason::StaleEpoch);
+        assert!(gate.confirm(&right).is_ok() && !gate.has_drained());
+        gate.settle(right, End::Answered);
+        let Verdict::Admit(unstamped, Some(refusal)) = gate.admit(None) else { panic!("it holds nothing up") };
+        assert_eq!(refusal.reason, Reason::StampRequired);
+        assert!(!gate.has_drained(), "a write without an epoch counts below every epoch");
+        gate.settle(unstamped, End::Answered);
+    }
+
+    #[test]
+    fn a_gate_without_a_term_asks_and_believes_nothing() {
+        let mut gate = Gate::new(POLICY);
+        assert_eq!(gate.admit(Some(&stamp(7))), Verdict::Ask(term(7).epoch));
+        assert_eq!(gate.floor(), None);
+    }
 }
