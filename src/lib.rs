@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod config;
 pub mod coordinator;
+pub mod event;
 pub mod fence;
 pub mod mailbox;
 pub mod protocol;

@@ -1,0 +1,1 @@
+//! The history: every event as one JSON line, for checkers.
