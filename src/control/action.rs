@@ -1,0 +1,45 @@
+//! Fence actions: a command that ends what still runs in the target (DESIGN 3.2).
+
+use std::process::Stdio;
+
+use super::{Control, Internal};
+use crate::fence::Epoch;
+use crate::mailbox::GateId;
+
+impl Control {
+    /// Runs the command beside; exit 0 in time is the proof that nothing older runs.
+    pub(super) fn run_action(&mut self, gate: GateId, epoch: Epoch) {
+        let state = self.gates.get(gate);
+        let Some(action) = state.settings.fence_action.clone() else { return };
+        let resource = state.name.resource.clone();
+        self.beside(async move {
+            let fill = |text: &String| text.replace("{resource}", resource.as_str()).replace("{epoch}", &epoch.to_string());
+            let words: Vec<String> = action.command.iter().map(fill).collect();
+            tracing::warn!(%resource, %epoch, command = ?words, "older writes do not end: running the fence action");
+            let succeeded = match run(&words, action.timeout).await {
+                Ok(()) => true,
+                Err(why) => {
+                    tracing::error!(%resource, %epoch, %why, "the fence action failed");
+                    false
+                }
+            };
+            Internal::ActionDone { gate, epoch, succeeded }
+        });
+    }
+}
+
+async fn run(words: &[String], limit: std::time::Duration) -> Result<(), String> {
+    let (program, arguments) = words.split_first().ok_or("there is no command")?;
+    let mut child = tokio::process::Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("cannot start {program}: {error}"))?;
+    match tokio::time::timeout(limit, child.wait()).await {
+        Ok(Ok(status)) if status.success() => Ok(()),
+        Ok(Ok(status)) => Err(format!("{program} ended with {status}")),
+        Ok(Err(error)) => Err(format!("{program}: {error}")),
+        Err(_) => Err(format!("{program} did not end within {limit:?}, and was killed")),
+    }
+}

@@ -1,0 +1,473 @@
+//! One thread that owns the coordinator session and the floor file, and runs every handoff and every candidacy.
+//!
+//! Everything comes in as an [`Input`], one at a time, and is answered at once: what takes time (a call to the
+//! coordinator, a write to the disk, a command) runs beside and comes back as an input of its own. So nothing here
+//! waits, and no two things happen at once.
+//!
+//! | file | what it does |
+//! |---|---|
+//! | [`gates`] | drives the handoff machine of each gate: events in, effects out |
+//! | [`doors`] | joins targets, and keeps their records |
+//! | [`writer`] | candidacies, own terms, arming, giving up |
+//! | [`stepping`] | step-down and the orderly stop |
+//! | [`floors`] | what goes to the floor file, and when it is durable |
+//! | [`reports`] | what this process's doors publish |
+//! | [`action`] | fence actions |
+//! | [`account`] | what `status` says |
+//! | [`calls`] | what the admin side asks for |
+
+pub mod account;
+mod action;
+pub mod calls;
+mod doors;
+mod floors;
+mod gates;
+mod reports;
+mod stepping;
+mod writer;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::clock::{Clock, Entropy};
+use crate::config::Config;
+use crate::coordinator::doors::{Joined, Sightings};
+use crate::coordinator::election::Campaigned;
+use crate::coordinator::observer::{Look, Observed, Pace, View, observe};
+use crate::coordinator::session::{SessionEvent, keep};
+use crate::coordinator::store::{Committed, Keys, Lease, Store, StoreError};
+use crate::event::{Event, EventSink};
+use crate::fence::mechanism::Mechanisms;
+use crate::fence::{Epoch, Moment, Resource, Term};
+use crate::mailbox::{Account, Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
+use crate::state_dir::{FloorEvent, FloorWriter};
+pub use calls::{Call, Handle};
+
+/// What control is made of.
+pub struct Setup {
+    /// The whole configuration.
+    pub config: Arc<Config>,
+    /// Where epochs live.
+    pub store: Arc<dyn Store>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is in force.
+    pub mechanisms: Mechanisms,
+    /// Where events go.
+    pub events: EventSink,
+    /// What the floor file said.
+    pub memory: crate::fence::floor::Memory,
+    /// This process's door id; none for a process without a guard.
+    pub door: Option<Arc<str>>,
+    /// The floor file's writer and what it says; none for a process without a guard.
+    pub floors: Option<(FloorWriter, mpsc::UnboundedReceiver<FloorEvent>)>,
+    /// Every gate of the process, by number.
+    pub gates: Vec<GateName>,
+    /// Where each guard listener can be reached, by listener name.
+    pub addresses: Vec<(Arc<str>, String)>,
+    /// The workers' queues.
+    pub workers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    /// What the workers say.
+    pub from_workers: mpsc::UnboundedReceiver<ToControl>,
+    /// What the admin side asks for.
+    pub calls: mpsc::UnboundedReceiver<Call>,
+}
+
+/// Why control ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// In order.
+    Stopped,
+    /// Another process has this writer id.
+    DuplicateWriter {
+        /// For which resource it was found.
+        resource: Resource,
+    },
+    /// A worker has not answered for 10 s, or is gone: its ledger is gone with it.
+    WorkerLost(WorkerId),
+    /// The floor file's thread is gone.
+    FloorsLost,
+}
+
+/// What comes back from something that ran beside.
+#[derive(Debug)]
+enum Internal {
+    Joined { door: usize, lease: Lease, result: Result<(Joined, Sightings), StoreError> },
+    Campaigned { resource: Resource, result: Result<Campaigned, StoreError> },
+    Registered { resources: Vec<Resource>, lease: Lease, result: Result<Committed, StoreError> },
+    Resigned { resource: Resource, term: Term, result: Result<bool, StoreError> },
+    Reported { gates: Vec<GateId>, result: Result<Committed, StoreError> },
+    ActionDone { gate: GateId, epoch: Epoch, succeeded: bool },
+    Drained(stepping::Step),
+    Left,
+}
+
+/// One thing that happened.
+enum Input {
+    Worker(Option<ToControl>),
+    Session(SessionEvent),
+    Observed(Observed),
+    Floors(Option<FloorEvent>),
+    Internal(Internal),
+    Call(Option<Call>),
+    Time,
+}
+
+/// A worker that does not answer for so long, while control itself runs, is taken for lost.
+const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+const PING_EVERY: Duration = Duration::from_secs(2);
+
+/// The control thread's state.
+pub struct Control {
+    config: Arc<Config>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    mechanisms: Mechanisms,
+    events: EventSink,
+    started: Moment,
+    workers: Vec<mpsc::UnboundedSender<ToWorker>>,
+    pings: Pings,
+    view: View,
+    connection: Connection,
+    looks: Looks,
+    internal: mpsc::UnboundedSender<Internal>,
+    gates: gates::Gates,
+    doors: doors::Doors,
+    floors: floors::Floors,
+    reports: reports::Reports,
+    writer: writer::Writer,
+    stop: stepping::Stop,
+}
+
+/// How the coordinator was last heard of.
+struct Connection {
+    up: Option<bool>,
+    lease: Option<Lease>,
+    confirmed: Option<Moment>,
+    regressions: u64,
+}
+
+/// Readings that somebody waits for.
+struct Looks {
+    send: mpsc::UnboundedSender<Look>,
+    last: u64,
+    /// The highest that a reading has answered.
+    seen: u64,
+    asks: Vec<(u64, Asked)>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    worker: WorkerId,
+    number: u64,
+    gate: GateId,
+    epoch: Epoch,
+}
+
+struct Pings {
+    sent: Moment,
+    number: u64,
+    answered: Vec<Moment>,
+}
+
+/// Runs control on the current-thread runtime that it is called on, until it is told to stop ([`Call::Stop`]) or
+/// cannot go on.
+pub async fn run(setup: Setup) -> Ended {
+    let (look, looks) = mpsc::unbounded_channel();
+    let (internal, mut from_tasks) = mpsc::unbounded_channel();
+    let (session, mut sessions) = mpsc::unbounded_channel();
+    let (observed, mut observations) = mpsc::unbounded_channel();
+    let (mut from_workers, mut calls) = (setup.from_workers, setup.calls);
+    let (writer, mut from_disk) = setup.floors.unzip();
+    let coordinator = &setup.config.coordinator;
+    let pace =
+        Pace { verify_every: coordinator.verify_every, refresh_every: Duration::from_secs(30).max(coordinator.lease_ttl) };
+    let beside = [
+        tokio::task::spawn_local(keep(setup.store.clone(), coordinator.lease_ttl, session)),
+        tokio::task::spawn_local(observe(setup.store.clone(), setup.entropy.clone(), pace, looks, observed)),
+    ];
+    let now = setup.clock.now();
+    let mut control = Control {
+        started: now,
+        pings: Pings { sent: now, number: 0, answered: vec![now; setup.workers.len()] },
+        view: View::default(),
+        connection: Connection { up: None, lease: None, confirmed: None, regressions: 0 },
+        looks: Looks { send: look, last: 0, seen: 0, asks: Vec::new() },
+        gates: gates::Gates::start(&setup.config, &setup.gates, &setup.memory, setup.workers.len(), setup.mechanisms, now),
+        doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.addresses),
+        floors: floors::Floors::new(writer, setup.memory),
+        reports: reports::Reports::default(),
+        writer: writer::Writer::start(&setup.config, setup.entropy.as_ref(), setup.mechanisms),
+        stop: stepping::Stop::default(),
+        internal,
+        config: setup.config,
+        store: setup.store,
+        clock: setup.clock,
+        entropy: setup.entropy,
+        mechanisms: setup.mechanisms,
+        events: setup.events,
+        workers: setup.workers,
+    };
+    control.start_gates();
+    let ended = loop {
+        control.finish_round();
+        if let Some(ended) = control.stop.ended.take() {
+            break ended;
+        }
+        let wake = control.wakes_at();
+        let pause = wake.map_or(PING_EVERY, |wake| wake.since(control.clock.now())).min(PING_EVERY);
+        let input = tokio::select! {
+            message = from_workers.recv() => Input::Worker(message),
+            Some(event) = sessions.recv() => Input::Session(event),
+            Some(observed) = observations.recv() => Input::Observed(observed),
+            event = disk(&mut from_disk) => Input::Floors(event),
+            Some(done) = from_tasks.recv() => Input::Internal(done),
+            call = calls.recv() => Input::Call(call),
+            () = tokio::time::sleep(pause) => Input::Time,
+        };
+        control.take(input);
+    };
+    beside.iter().for_each(tokio::task::JoinHandle::abort);
+    ended
+}
+
+async fn disk(events: &mut Option<mpsc::UnboundedReceiver<FloorEvent>>) -> Option<FloorEvent> {
+    match events {
+        Some(events) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Control {
+    fn take(&mut self, input: Input) {
+        match input {
+            Input::Worker(Some(message)) => self.worker_says(message),
+            Input::Worker(None) => self.stop.end(Ended::WorkerLost(WorkerId(0))),
+            Input::Session(event) => self.session_says(event),
+            Input::Observed(Observed::Read(reading)) => self.observe(reading),
+            Input::Observed(Observed::Failed(error)) => self.coordinator_failed(&error),
+            Input::Floors(Some(event)) => self.disk_says(event),
+            Input::Floors(None) => self.stop.end(Ended::FloorsLost),
+            Input::Internal(done) => self.task_says(done),
+            Input::Call(Some(call)) => self.call(call),
+            Input::Call(None) => self.begin_stop(),
+            Input::Time => {}
+        }
+        self.time_passes();
+    }
+
+    fn worker_says(&mut self, message: ToControl) {
+        use crate::fence::handoff::Event as Handoff;
+        match message {
+            ToControl::Fenced(worker, gate, epoch) => self.drive(gate, Handoff::WorkerFenced(worker.0, epoch)),
+            ToControl::Quiet(worker, gate, epoch) => self.drive(gate, Handoff::WorkerQuiet(worker.0, epoch)),
+            ToControl::Drained(worker, gate, epoch) => self.drive(gate, Handoff::WorkerDrained(worker.0, epoch)),
+            ToControl::Ask { worker, number, gate, epoch } => {
+                let look = self.look(Vec::new());
+                self.looks.asks.push((look, Asked { worker, number, gate, epoch }));
+            }
+            ToControl::Adopted(worker, version) => self.adopted(worker, version),
+            ToControl::Pong(worker, _) => self.pings.answered[worker.0] = self.clock.now(),
+            ToControl::Stopped { worker, unclean } => self.worker_stopped(worker, &unclean),
+        }
+    }
+
+    fn task_says(&mut self, done: Internal) {
+        match done {
+            Internal::Joined { door, lease, result } => self.joined(door, lease, result),
+            Internal::Campaigned { resource, result } => self.campaigned(&resource, result),
+            Internal::Registered { resources, lease, result } => self.registered(resources, lease, result),
+            Internal::Resigned { resource, term, result } => self.resigned(&resource, &term, result),
+            Internal::Reported { gates, result } => self.reported(gates, result),
+            Internal::ActionDone { gate, epoch, succeeded } => {
+                self.drive(gate, crate::fence::handoff::Event::ActionDone(epoch, succeeded));
+            }
+            Internal::Drained(step) => self.writes_are_over(step),
+            Internal::Left => self.left(),
+        }
+    }
+
+    fn session_says(&mut self, event: SessionEvent) {
+        match event {
+            SessionEvent::Began(lease) => {
+                self.connection.lease = Some(lease);
+                self.coordinator_answered();
+                self.session_began();
+                self.session_renewed(lease);
+            }
+            SessionEvent::Renewed(lease) => {
+                self.connection.lease = Some(lease);
+                self.coordinator_answered();
+                self.session_renewed(lease);
+            }
+            SessionEvent::Ended(_) => {
+                self.connection.lease = None;
+                self.session_ended();
+            }
+            SessionEvent::Failed(error) => self.coordinator_failed(&error),
+        }
+    }
+
+    fn session_renewed(&mut self, lease: Lease) {
+        let until = lease.sent.plus(self.config.clock.trusted(lease.ttl));
+        self.writer_renewed(until);
+        self.gates_renewed(until);
+    }
+
+    /// A linearizable reading came: everybody who goes by it hears of it, doors first.
+    fn observe(&mut self, reading: crate::coordinator::observer::Reading) {
+        self.coordinator_answered();
+        self.connection.confirmed = Some(reading.sent);
+        let (looked, revision) = (reading.looked, reading.revision);
+        let whole_doors = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::DOORS));
+        self.looks.seen = self.looks.seen.max(looked);
+        let changed = self.view.take(reading);
+        let went_back = self.floors.went_back(revision.0) && !self.gates.is_empty();
+        self.observe_doors(looked, went_back);
+        self.observe_epochs(&changed, went_back);
+        self.observe_leaderships(&changed, whole_doors.then_some(revision));
+        self.answer_asks(looked);
+    }
+
+    /// Has everything read again, after now, with these keys besides; returns the reading's number.
+    fn look(&mut self, keys: Vec<Keys>) -> u64 {
+        self.looks.last += 1;
+        // The observer ends only with control.
+        let _ = self.looks.send.send(Look(self.looks.last, keys));
+        self.looks.last
+    }
+
+    fn answer_asks(&mut self, looked: u64) {
+        let (due, later): (Vec<_>, Vec<_>) = self.looks.asks.drain(..).partition(|(look, _)| *look <= looked);
+        self.looks.asks = later;
+        for (_, asked) in due {
+            let known = self.gates.floor(asked.gate);
+            let answer = if known.is_some_and(|known| known >= asked.epoch) {
+                Answer::Known
+            } else if self.gates.is_regressed(asked.gate) {
+                Answer::Unreachable
+            } else {
+                Answer::Denied(known)
+            };
+            self.tell(asked.worker, ToWorker::Answer(asked.number, answer));
+        }
+    }
+
+    fn coordinator_answered(&mut self) {
+        if self.connection.up != Some(true) {
+            self.connection.up = Some(true);
+            let endpoint: Arc<str> = self.store.endpoint().into();
+            tracing::info!(%endpoint, "the coordinator answers");
+            self.say(Event::CoordinatorUp { endpoint });
+        }
+    }
+
+    fn coordinator_failed(&mut self, error: &StoreError) {
+        if self.connection.up != Some(false) {
+            self.connection.up = Some(false);
+            tracing::warn!(%error, "the coordinator does not answer; trying again until it does");
+            self.say(Event::CoordinatorDown { error: error.to_string().into() });
+        }
+        for (_, asked) in std::mem::take(&mut self.looks.asks) {
+            self.tell(asked.worker, ToWorker::Answer(asked.number, Answer::Unreachable));
+        }
+    }
+
+    /// After every input: what has gathered goes out once, so that a thousand handoffs share a write and a commit.
+    fn finish_round(&mut self) {
+        self.floors.submit();
+        self.publish_standing();
+        self.send_reports();
+    }
+
+    fn time_passes(&mut self) {
+        let now = self.clock.now();
+        self.tick_gates(now);
+        self.tend_doors(now);
+        self.tend_writer(now);
+        self.tend_stop(now);
+        if now.since(self.pings.sent) >= PING_EVERY {
+            self.ping(now);
+        }
+    }
+
+    /// A worker is judged only by pings that control itself was there to wait for: after a pause of the whole
+    /// process the count begins anew.
+    fn ping(&mut self, now: Moment) {
+        if now.since(self.pings.sent) > PING_EVERY * 3 {
+            self.pings.answered.fill(now);
+        }
+        let lost = self.pings.answered.iter().position(|answered| now.since(*answered) > WORKER_PATIENCE);
+        if let Some(worker) = lost.filter(|_| !self.stop.has_begun()) {
+            self.stop.end(Ended::WorkerLost(WorkerId(worker)));
+        }
+        self.pings.sent = now;
+        self.pings.number += 1;
+        for worker in 0..self.workers.len() {
+            self.tell(WorkerId(worker), ToWorker::Ping(self.pings.number));
+        }
+    }
+
+    fn wakes_at(&self) -> Option<Moment> {
+        [self.gates.wakes_at(), self.doors.wakes_at(), self.writer.wakes_at(), self.stop.wakes_at()]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    fn tell(&mut self, worker: WorkerId, message: ToWorker) {
+        if self.workers[worker.0].send(message).is_err() && !self.stop.has_begun() {
+            self.stop.end(Ended::WorkerLost(worker));
+        }
+    }
+
+    fn tell_all(&mut self, message: impl Fn() -> ToWorker) {
+        for worker in 0..self.workers.len() {
+            self.tell(WorkerId(worker), message());
+        }
+    }
+
+    fn say(&self, event: Event) {
+        self.events.emit(self.clock.now(), event);
+    }
+
+    /// Runs something beside; what it returns comes back as an input.
+    fn beside(&self, work: impl std::future::Future<Output = Internal> + 'static) {
+        let internal = self.internal.clone();
+        tokio::task::spawn_local(async move {
+            // Control may have ended meanwhile.
+            let _ = internal.send(work.await);
+        });
+    }
+}
+
+/// What every worker says of itself, asked at once; a worker that is gone says nothing.
+async fn accounts(workers: Vec<mpsc::UnboundedSender<ToWorker>>) -> Vec<Account> {
+    let mut answers = Vec::with_capacity(workers.len());
+    for worker in workers {
+        let (reply, answer) = tokio::sync::oneshot::channel();
+        let _ = worker.send(ToWorker::Report(reply));
+        answers.push(answer);
+    }
+    let mut accounts = Vec::with_capacity(answers.len());
+    for answer in answers {
+        accounts.extend(answer.await);
+    }
+    accounts
+}
+
+/// A place where the tests stop the process dead, to see what a start after it makes of what it left behind.
+#[cfg(feature = "danger-test-switches")]
+fn failpoint(name: &str) {
+    if std::env::var("EPOCHGATE_DANGER_FAILPOINT").is_ok_and(|wanted| wanted == name) {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    }
+}
+
+#[cfg(not(feature = "danger-test-switches"))]
+fn failpoint(_name: &str) {}

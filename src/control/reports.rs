@@ -1,0 +1,95 @@
+//! What this process's doors publish of their gates: at handoffs only, many in one commit.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::{Control, Internal};
+use crate::coordinator::keys;
+use crate::coordinator::records::{Report, to_value};
+use crate::coordinator::store::{Change, Committed, Compare, Keys, StoreError, Txn};
+use crate::mailbox::GateId;
+
+/// So many reports go into one commit: etcd limits a transaction to 128 operations.
+const IN_ONE_COMMIT: usize = 60;
+
+/// Which reports are to be published.
+#[derive(Default)]
+pub struct Reports {
+    wanted: BTreeSet<GateId>,
+    on_its_way: bool,
+    /// Nothing is sent before this reading has come.
+    waits_for: u64,
+}
+
+impl Reports {
+    /// The report of this gate has changed.
+    pub fn wanted(&mut self, gate: GateId) {
+        self.wanted.insert(gate);
+    }
+}
+
+impl Control {
+    /// Publishes what has gathered, where the door's record stands and no commit is on its way.
+    pub(super) fn send_reports(&mut self) {
+        let waits = self.reports.on_its_way || self.looks.seen < self.reports.waits_for;
+        if waits || self.reports.wanted.is_empty() || self.connection.up != Some(true) {
+            return;
+        }
+        let ready: Vec<GateId> = self
+            .reports
+            .wanted
+            .iter()
+            .copied()
+            .filter(|gate| self.doors.joined_at(&self.gates.get(*gate).name.target).is_some())
+            .take(IN_ONE_COMMIT)
+            .collect();
+        if ready.is_empty() {
+            return;
+        }
+        let mut txn = Txn::default();
+        for gate in &ready {
+            self.reports.wanted.remove(gate);
+            self.add_report(*gate, &mut txn);
+        }
+        self.reports.on_its_way = true;
+        let store = Arc::clone(&self.store);
+        self.beside(async move { Internal::Reported { gates: ready, result: store.commit(txn).await } });
+    }
+
+    /// A report counts only beside the record that it belongs to: one that was declared dead reports nothing more.
+    fn add_report(&self, gate: GateId, txn: &mut Txn) {
+        let state = self.gates.get(gate);
+        let Some(door) = self.doors.of(&state.name.target) else { return };
+        let (Some(term), Some(joined_at)) = (state.handoff.term(), door.joined_at) else { return };
+        let record = Compare::ModifiedAt(keys::door(&door.name.target, &door.name.id), joined_at);
+        if !txn.compares.contains(&record) {
+            txn.compares.push(record);
+        }
+        let report = Report {
+            floor: term.epoch,
+            nonce: term.nonce,
+            writer: term.writer.clone(),
+            drained: state.handoff.drained(),
+            forced: state.handoff.forced(),
+            regressed: state.handoff.is_regressed(),
+        };
+        let key = keys::report(&state.name.resource, &door.name.target, &door.name.id);
+        txn.changes.push(Change::Put { key, value: to_value(&report), lease: None });
+    }
+
+    pub(super) fn reported(&mut self, gates: Vec<GateId>, result: Result<Committed, StoreError>) {
+        self.reports.on_its_way = false;
+        match result {
+            Ok(Committed::Done(_)) => super::failpoint("reported"),
+            // The record is not as it was put: the next reading of the doors says what happened to it.
+            Ok(Committed::Refused(_)) => {
+                self.reports.wanted.extend(gates);
+                self.reports.waits_for = self.look(vec![Keys::Under(keys::DOORS.to_owned())]);
+            }
+            Err(error) => {
+                self.reports.wanted.extend(gates);
+                self.coordinator_failed(&error);
+            }
+        }
+    }
+}

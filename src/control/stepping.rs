@@ -1,0 +1,227 @@
+//! Step-down and the orderly stop (DESIGN 3.4 and 3.5).
+//!
+//! Both go the same way: refuse new writes, let own writes in flight end (bounded), delete the leader key. A stop then
+//! lets the workers finish, takes the doors' records back where nothing is left in any ledger, and ends the lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use super::{Control, Ended, Internal, accounts};
+use crate::coordinator::doors as records;
+use crate::event::TermEnd;
+use crate::fence::gate::{Cause, Order};
+use crate::fence::{Moment, Resource, Term};
+use crate::mailbox::{GateId, ToWorker, WorkerId};
+
+/// One term that is being given up.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub(super) resource: Resource,
+    pub(super) term: Term,
+}
+
+/// How far an orderly stop has come.
+#[derive(Default)]
+pub struct Stop {
+    pub(super) ended: Option<Ended>,
+    phase: Phase,
+    /// Terms whose writes or keys are not over yet.
+    stepping: BTreeMap<Resource, Option<oneshot::Sender<Result<(), String>>>>,
+    stopped: Vec<WorkerId>,
+    unclean: Vec<GateId>,
+    deadline: Option<Moment>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    #[default]
+    Running,
+    SteppingDown,
+    WorkersFinish,
+    Leaving,
+}
+
+impl Stop {
+    /// Whether the process is stopping.
+    pub(super) fn has_begun(&self) -> bool {
+        self.phase != Phase::Running
+    }
+
+    /// Ends control with this, unless it ended already.
+    pub(super) fn end(&mut self, ended: Ended) {
+        self.ended.get_or_insert(ended);
+    }
+
+    pub(super) fn wakes_at(&self) -> Option<Moment> {
+        self.deadline
+    }
+}
+
+impl Control {
+    // ---- step-down ---------------------------------------------------------------------------------------------
+
+    /// An operator asks this process to give one leadership up.
+    pub(super) fn step_down(&mut self, resource: &Resource, force: bool, reply: oneshot::Sender<Result<(), String>>) {
+        if self.writer.standing.tenure(resource).is_none() {
+            let _ = reply.send(Err(format!("this writer does not lead {resource}")));
+            return;
+        }
+        if !force && !self.another_would_lead(resource) {
+            let _ = reply.send(Err(format!(
+                "no other live candidate for {resource}: nobody would lead; say --force to step down all the same"
+            )));
+            return;
+        }
+        let pause = self.clock.now().plus(self.config.step_down.pause);
+        if let Some(campaign) = self.writer.campaigns.get_mut(resource) {
+            campaign.paused_until = Some(pause);
+        }
+        self.give_back(resource, TermEnd::StepDown, Some(reply));
+    }
+
+    fn another_would_lead(&self, resource: &Resource) -> bool {
+        let own = crate::coordinator::keys::candidate(resource, &self.config.id);
+        self.view.under(&crate::coordinator::keys::candidates(resource)).any(|entry| entry.key != own)
+    }
+
+    /// Refuses new writes of the term, waits for those in flight, then deletes its key.
+    fn give_back(
+        &mut self,
+        resource: &Resource,
+        why: TermEnd,
+        reply: Option<oneshot::Sender<Result<(), String>>>,
+    ) {
+        let Some(term) = self.end_term(resource, why) else { return };
+        self.publish_standing();
+        self.stop.stepping.insert(resource.clone(), reply);
+        let step = Step { resource: resource.clone(), term };
+        let (workers, limit) = (self.workers.clone(), self.config.step_down.timeout);
+        self.beside(async move {
+            let over = async {
+                loop {
+                    // A report that follows the new standing in a worker's queue counts no write that began after it.
+                    let running = accounts(workers.clone()).await;
+                    let left: u64 = running.iter().flat_map(|account| &account.stamped).map(|(of, count)| {
+                        if *of == step.resource { *count } else { 0 }
+                    }).sum();
+                    if left == 0 {
+                        return;
+                    }
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+            };
+            if tokio::time::timeout(limit, over).await.is_err() {
+                tracing::warn!(resource = %step.resource, epoch = %step.term.epoch, "own writes are still in flight: the guards will wait for them");
+            }
+            Internal::Drained(step)
+        });
+    }
+
+    pub(super) fn writes_are_over(&mut self, step: Step) {
+        self.resign_term(&step.resource, step.term);
+    }
+
+    pub(super) fn key_given_back(&mut self, resource: &Resource) {
+        if let Some(Some(reply)) = self.stop.stepping.remove(resource) {
+            let _ = reply.send(Ok(()));
+        }
+    }
+
+    // ---- the orderly stop ----------------------------------------------------------------------------------------
+
+    /// Begins to stop in order. A second call changes nothing.
+    pub(super) fn begin_stop(&mut self) {
+        if self.stop.has_begun() {
+            return;
+        }
+        tracing::info!("stopping: finishing what is in flight");
+        self.stop.phase = Phase::SteppingDown;
+        let grace = self.config.shutdown_grace;
+        self.stop.deadline = Some(self.clock.now().plus(grace));
+        for resource in self.writer.standing.tenures.keys().cloned().collect::<Vec<_>>() {
+            self.give_back(&resource, TermEnd::Shutdown, None);
+        }
+    }
+
+    /// Goes on to the next part of the stop when the one before is over, or its time is.
+    pub(super) fn tend_stop(&mut self, now: Moment) {
+        let late = self.stop.deadline.is_some_and(|deadline| now >= deadline);
+        match self.stop.phase {
+            Phase::SteppingDown if self.stop.stepping.is_empty() || late => {
+                self.stop.phase = Phase::WorkersFinish;
+                self.tell_all(|| ToWorker::Stop);
+            }
+            Phase::WorkersFinish if self.stop.stopped.len() == self.workers.len() => self.leave(),
+            Phase::WorkersFinish if late => {
+                tracing::warn!("the grace period is over: cutting what is still in flight");
+                self.stop.deadline = None;
+                self.tell_all(|| ToWorker::Abort);
+            }
+            Phase::Leaving if late => self.stop.end(Ended::Stopped),
+            _ => {}
+        }
+    }
+
+    pub(super) fn worker_stopped(&mut self, worker: WorkerId, unclean: &[GateId]) {
+        if !self.stop.has_begun() {
+            return self.stop.end(Ended::WorkerLost(worker));
+        }
+        self.stop.stopped.push(worker);
+        self.stop.unclean.extend_from_slice(unclean);
+    }
+
+    /// Nothing is sent any more. A door whose ledgers are empty takes its record back; another's is marked *left*, and
+    /// its quarantine is waited out by whoever comes.
+    fn leave(&mut self) {
+        self.stop.phase = Phase::Leaving;
+        let limit = self.config.coordinator.request_timeout * 2;
+        self.stop.deadline = Some(self.clock.now().plus(limit));
+        let mut leaving = Vec::new();
+        for (name, gates) in self.doors_leave() {
+            let clean = gates.iter().all(|gate| self.is_clean(*gate));
+            for gate in gates.iter().filter(|gate| self.is_clean(**gate)) {
+                let name = self.gates.name(*gate);
+                self.floors.mark_clean(&name.target, &name.resource);
+            }
+            if self.doors.joined_at(&name.target).is_some() {
+                leaving.push((name, clean));
+            }
+        }
+        let (store, lease) = (Arc::clone(&self.store), self.connection.lease);
+        self.beside(async move {
+            for (name, clean) in leaving {
+                let left = if clean {
+                    records::leave(store.as_ref(), &name).await
+                } else {
+                    records::mark_left(store.as_ref(), &name).await.map(|_| ())
+                };
+                if let Err(error) = left {
+                    tracing::warn!(target = %name.target, door = %name.id, %error, "cannot take the door's record back");
+                }
+            }
+            if let Some(lease) = lease {
+                if let Err(error) = store.revoke(lease.id).await {
+                    tracing::warn!(%error, "cannot end the lease; it lapses by itself");
+                }
+            }
+            Internal::Left
+        });
+    }
+
+    fn is_clean(&self, gate: GateId) -> bool {
+        let residue = self.gates.get(gate).handoff.residue(self.clock.now());
+        !self.stop.unclean.contains(&gate) && residue.is_zero()
+    }
+
+    pub(super) fn left(&mut self) {
+        self.stop.end(Ended::Stopped);
+    }
+
+    /// A gate that is to admit nothing more while the process stops.
+    pub(super) fn shut_for_good(&mut self, gate: GateId) {
+        self.tell_all(|| ToWorker::Order(gate, Order::Shut(Cause::Stopping)));
+    }
+}

@@ -1,0 +1,326 @@
+//! How a door joins its target, waits another out, and leaves (DESIGN 3.5, for sole doors).
+//!
+//! What is decided from a reading is pure ([`plan`]). The record and the alive key are put in one transaction that
+//! compares that no other door has come meanwhile; only after it may the door read the epoch and the floors, and only
+//! after that may it admit.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::keys::{self, DoorName, Key};
+use super::records::{DoorKind, DoorRecord, from_value, to_value};
+use super::store::{Change, Committed, Compare, Entry, Keys, LeaseId, Range, Revision, Store, StoreError, Txn};
+use crate::fence::Moment;
+use crate::fence::mechanism::{Mechanism, Mechanisms};
+
+/// One door as the coordinator knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Door {
+    /// Which.
+    pub name: DoorName,
+    /// Its record.
+    pub record: DoorRecord,
+    /// When the record was last put.
+    pub modified: Revision,
+    /// Whether its alive key stands.
+    pub alive: bool,
+}
+
+/// The doors among some entries; what cannot be read is left out.
+pub fn among<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone) -> Vec<Door> {
+    let living: Vec<DoorName> = entries
+        .clone()
+        .into_iter()
+        .filter_map(|entry| match keys::parse(&entry.key)? {
+            Key::Alive(name) => Some(name),
+            _ => None,
+        })
+        .collect();
+    let door = |entry: &Entry| match keys::parse(&entry.key)? {
+        Key::Door(name) => {
+            let record = from_value(&entry.value)?;
+            Some(Door { alive: living.contains(&name), name, record, modified: entry.modified })
+        }
+        _ => None,
+    };
+    entries.into_iter().filter_map(door).collect()
+}
+
+/// When other doors were first seen as they are: what they are waited out from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sightings(HashMap<DoorName, (Revision, bool, Moment)>);
+
+impl Sightings {
+    /// Since when `door` has been seen just so: its record unchanged, and as alive as now.
+    fn since(&mut self, door: &Door, now: Moment) -> Moment {
+        let seen = self.0.entry(door.name.clone()).or_insert((door.modified, door.alive, now));
+        if (seen.0, seen.1) != (door.modified, door.alive) {
+            *seen = (door.modified, door.alive, now);
+        }
+        seen.2
+    }
+}
+
+/// What a door wants to put.
+#[derive(Clone, Debug)]
+pub struct Joiner {
+    /// Its name.
+    pub name: DoorName,
+    /// Its record.
+    pub record: DoorRecord,
+    /// The lease of its alive key.
+    pub lease: LeaseId,
+    /// What is in force.
+    pub mechanisms: Mechanisms,
+}
+
+/// What to do about joining.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// Commit this; it joins.
+    Commit(Txn),
+    /// Stay shut: this door's record stands. Worth another look then, where waiting alone may end it.
+    Blocked {
+        /// The other door's id.
+        by: String,
+        /// When it has been waited out, where it can be.
+        until: Option<Moment>,
+    },
+}
+
+/// Decides on a reading of all doors of the target at `read`.
+pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Revision, now: Moment) -> Plan {
+    let mut txn = Txn::default();
+    let checks_records = joiner.mechanisms.keeps(Mechanism::DoorRecord);
+    for other in doors.iter().filter(|door| door.name != joiner.name && checks_records) {
+        let since = sightings.since(other, now);
+        let Some(span) = waits_out(other) else {
+            return Plan::Blocked { by: other.name.id.clone(), until: None };
+        };
+        let until = since.plus(span);
+        if now < until {
+            return Plan::Blocked { by: other.name.id.clone(), until: Some(until) };
+        }
+        let key = keys::door(&other.name.target, &other.name.id);
+        txn.compares.push(Compare::ModifiedAt(key.clone(), other.modified));
+        txn.changes.push(Change::Delete(key));
+        if !other.record.left {
+            txn.compares.push(Compare::Absent(keys::alive(&other.name.target, &other.name.id)));
+        }
+    }
+    let key = keys::door(&joiner.name.target, &joiner.name.id);
+    match doors.iter().find(|door| door.name == joiner.name) {
+        Some(own) => txn.compares.push(Compare::ModifiedAt(key.clone(), own.modified)),
+        None => txn.compares.push(Compare::Absent(key.clone())),
+    }
+    if checks_records {
+        txn.compares.push(Compare::NoneCreatedAfter(keys::doors(&joiner.name.target), read));
+    }
+    txn.changes.push(Change::Put { key, value: to_value(&joiner.record), lease: None });
+    txn.changes.push(Change::Put {
+        key: keys::alive(&joiner.name.target, &joiner.name.id),
+        value: b"{}".to_vec(),
+        lease: Some(joiner.lease),
+    });
+    Plan::Commit(txn)
+}
+
+/// For how long a door has to be seen unchanged before another may take its place; `None`: no time is enough.
+fn waits_out(door: &Door) -> Option<Duration> {
+    match (door.record.left, door.record.closes && !door.alive) {
+        (true, _) => Some(door.record.quarantine),
+        (false, true) => Some(door.record.session + door.record.quarantine),
+        (false, false) => None,
+    }
+}
+
+/// How joining went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// It joined, at this revision.
+    At(Revision),
+    /// See [`Plan::Blocked`].
+    Blocked {
+        /// The other door's id.
+        by: String,
+        /// When it has been waited out, where it can be.
+        until: Option<Moment>,
+    },
+    /// Something changed meanwhile: try again.
+    Overtaken,
+}
+
+/// One attempt to join.
+///
+/// # Errors
+/// Those of the store. It may have joined all the same: trying again finds out.
+pub async fn join(
+    store: &dyn Store,
+    joiner: &Joiner,
+    sightings: &mut Sightings,
+    now: Moment,
+) -> Result<Joined, StoreError> {
+    let read = store.read(vec![Range::all(Keys::Under(keys::doors(&joiner.name.target)))]).await?;
+    let doors = among(read.ranges.iter().flatten());
+    match plan(joiner, &doors, sightings, read.revision, now) {
+        Plan::Blocked { by, until } => Ok(Joined::Blocked { by, until }),
+        Plan::Commit(txn) => Ok(match store.commit(txn).await? {
+            Committed::Done(revision) => Joined::At(revision),
+            Committed::Refused(_) => Joined::Overtaken,
+        }),
+    }
+}
+
+/// Deletes a door's keys: it has drained and sends nothing more.
+///
+/// # Errors
+/// Those of the store.
+pub async fn leave(store: &dyn Store, name: &DoorName) -> Result<(), StoreError> {
+    let changes =
+        vec![Change::Delete(keys::door(&name.target, &name.id)), Change::Delete(keys::alive(&name.target, &name.id))];
+    store.commit(Txn { compares: Vec::new(), changes }).await.map(|_| ())
+}
+
+/// Marks a door's record *left*: it sends nothing more, though what it sent may still take effect. `false` where
+/// there is no such record.
+///
+/// # Errors
+/// Those of the store.
+pub async fn mark_left(store: &dyn Store, name: &DoorName) -> Result<bool, StoreError> {
+    let key = keys::door(&name.target, &name.id);
+    loop {
+        let read = store.read(vec![Range::all(Keys::One(key.clone()))]).await?;
+        let Some(entry) = read.ranges.first().and_then(|entries| entries.first()) else { return Ok(false) };
+        let Some(record) = from_value::<DoorRecord>(&entry.value) else { return Ok(false) };
+        let value = to_value(&DoorRecord { left: true, ..record });
+        let txn = Txn {
+            compares: vec![Compare::ModifiedAt(key.clone(), entry.modified)],
+            changes: vec![
+                Change::Put { key: key.clone(), value, lease: None },
+                Change::Delete(keys::alive(&name.target, &name.id)),
+            ],
+        };
+        if let Committed::Done(_) = store.commit(txn).await? {
+            return Ok(true);
+        }
+    }
+}
+
+/// The record of a sole door.
+pub fn sole(record: SoleDoor) -> DoorRecord {
+    DoorRecord {
+        kind: DoorKind::Sole,
+        mode: record.mode,
+        address: record.address,
+        session: record.session,
+        quarantine: record.quarantine,
+        closes: record.closes,
+        serves: record.serves,
+        left: false,
+    }
+}
+
+/// What a sole door's record says of it.
+#[derive(Clone, Debug)]
+pub struct SoleDoor {
+    /// Enforcing or auditing.
+    pub mode: super::records::DoorMode,
+    /// Where it listens.
+    pub address: String,
+    /// Its lease's time to live.
+    pub session: Duration,
+    /// The longest quarantine of what it serves.
+    pub quarantine: Duration,
+    /// Whether it closes when its session runs out.
+    pub closes: bool,
+    /// The resources that it serves, as patterns.
+    pub serves: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::DoorMode;
+    use super::*;
+
+    fn name(id: &str) -> DoorName {
+        DoorName { target: "db".into(), id: id.into() }
+    }
+
+    fn record(closes: bool, left: bool) -> DoorRecord {
+        let door = SoleDoor {
+            mode: DoorMode::Enforce,
+            address: "10.0.0.3:8080".into(),
+            session: Duration::from_secs(5),
+            quarantine: Duration::from_secs(35),
+            closes,
+            serves: vec!["orders".into()],
+        };
+        DoorRecord { left, ..sole(door) }
+    }
+
+    fn joiner() -> Joiner {
+        Joiner { name: name("new"), record: record(false, false), lease: LeaseId(7), mechanisms: Mechanisms::all() }
+    }
+
+    fn other(record: DoorRecord, alive: bool) -> Door {
+        Door { name: name("old"), record, modified: Revision(10), alive }
+    }
+
+    fn second(number: u64) -> Moment {
+        Moment::from_nanos(number * 1_000_000_000)
+    }
+
+    fn planned(door: &Door, sightings: &mut Sightings, at: u64) -> Plan {
+        plan(&joiner(), std::slice::from_ref(door), sightings, Revision(20), second(at))
+    }
+
+    #[test]
+    fn a_sole_door_stays_shut_while_the_record_of_another_stands_alive_or_not() {
+        for alive in [true, false] {
+            let door = other(record(false, false), alive);
+            let mut sightings = Sightings::default();
+            for at in [0, 1_000_000] {
+                assert_eq!(planned(&door, &mut sightings, at), Plan::Blocked { by: "old".into(), until: None });
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_has_left_is_waited_out_for_its_quarantine_from_the_first_sight() {
+        let door = other(record(false, true), false);
+        let mut sightings = Sightings::default();
+        let until = Some(second(135));
+        assert_eq!(planned(&door, &mut sightings, 100), Plan::Blocked { by: "old".into(), until });
+        assert_eq!(planned(&door, &mut sightings, 134), Plan::Blocked { by: "old".into(), until });
+        let Plan::Commit(txn) = planned(&door, &mut sightings, 135) else { panic!("it was waited out") };
+        assert!(txn.compares.contains(&Compare::ModifiedAt("doors/db/old".into(), Revision(10))));
+        assert!(txn.changes.contains(&Change::Delete("doors/db/old".into())));
+    }
+
+    #[test]
+    fn one_that_closes_is_waited_out_for_its_session_too_and_only_while_it_is_not_alive() {
+        let mut sightings = Sightings::default();
+        let living = other(record(true, false), true);
+        assert_eq!(planned(&living, &mut sightings, 0), Plan::Blocked { by: "old".into(), until: None });
+        let lapsed = other(record(true, false), false);
+        let until = Some(second(150));
+        assert_eq!(planned(&lapsed, &mut sightings, 110), Plan::Blocked { by: "old".into(), until });
+        let back = other(record(true, false), true);
+        planned(&back, &mut sightings, 149);
+        assert_eq!(planned(&lapsed, &mut sightings, 150), Plan::Blocked { by: "old".into(), until: Some(second(190)) });
+    }
+
+    #[test]
+    fn a_free_target_is_joined_only_if_it_is_still_free() {
+        let mut sightings = Sightings::default();
+        let Plan::Commit(txn) = plan(&joiner(), &[], &mut sightings, Revision(20), second(0)) else {
+            panic!("it is free")
+        };
+        let expected =
+            [Compare::Absent("doors/db/new".into()), Compare::NoneCreatedAfter("doors/db/".into(), Revision(20))];
+        assert_eq!(txn.compares, expected);
+        let own = Door { name: name("new"), ..other(record(false, false), false) };
+        let Plan::Commit(txn) = plan(&joiner(), &[own], &mut sightings, Revision(20), second(0)) else { panic!("own") };
+        assert_eq!(txn.compares[0], Compare::ModifiedAt("doors/db/new".into(), Revision(10)));
+    }
+}

@@ -1,0 +1,273 @@
+//! Elections: how a writer wins a resource, in one transaction (DESIGN 5).
+//!
+//! What is decided from a reading is pure ([`plan`]); [`campaign`] does it against a store. A campaign mints a fresh
+//! nonce for every attempt and claims a term only when it saw its commit succeed, or read it back after an unclear
+//! answer: never because an id matches (R2).
+
+use std::sync::Arc;
+
+use super::keys;
+use super::records::{EpochRecord, LeaderRecord, Report, from_value, to_value};
+use super::store::{Change, Committed, Compare, Keys, LeaseId, Range, Revision, Snapshot, Store, StoreError, Txn};
+use crate::clock::{Clock, Entropy};
+use crate::fence::mechanism::{Mechanism, Mechanisms};
+use crate::fence::{Epoch, Nonce, Resource, Term, WriterId};
+
+/// Who campaigns.
+#[derive(Clone)]
+pub struct Candidate {
+    /// The writer.
+    pub writer: WriterId,
+    /// Where it listens, for hints in others' refusals.
+    pub address: Option<String>,
+    /// The lease that the leader key goes with.
+    pub lease: LeaseId,
+}
+
+/// How a campaign ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Campaigned {
+    /// This process leads: it saw its own commit succeed, or read it back.
+    Won(Won),
+    /// Somebody leads.
+    Taken(LeaderRecord),
+    /// Something changed under it: read again, try again.
+    Overtaken,
+    /// A door's floor lies further above the epoch than anyone should believe: an operator has to look
+    /// (`epochgate rebase`).
+    Unbelievable {
+        /// The floor.
+        floor: Epoch,
+        /// The door, as `target/id`.
+        door: String,
+        /// The last minted epoch, zero where there is none.
+        epoch: u64,
+    },
+    /// No answer: these terms may have been won; watch for them.
+    Unclear(Term, StoreError),
+    /// There is no epoch above the last.
+    Exhausted,
+}
+
+/// A won term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Won {
+    /// The term.
+    pub term: Term,
+    /// The revision of the doors that it was minted against.
+    pub doors: Revision,
+}
+
+/// The ranges that an election of `resource` is decided on, all at one revision.
+pub fn ranges(resource: &Resource) -> Vec<Range> {
+    vec![
+        Range::all(Keys::One(keys::leader(resource))),
+        Range::all(Keys::One(keys::epoch(resource))),
+        Range::all(Keys::Under(keys::reports(resource))),
+    ]
+}
+
+/// What to commit after such a reading.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Plan {
+    /// This, which makes this term.
+    Commit(Box<(Txn, Term)>),
+    /// Nothing: it ended already.
+    Ended(Campaigned),
+}
+
+/// Decides on a reading of [`ranges`]. The term is minted above the epoch and above every recorded floor, and the
+/// transaction compares that neither has changed, and that no door was recorded since.
+pub fn plan(
+    resource: &Resource,
+    read: &Snapshot,
+    candidate: &Candidate,
+    nonce: Nonce,
+    minted: jiff::Timestamp,
+    mechanisms: Mechanisms,
+) -> Plan {
+    let [leaders, epochs, reports] = read.ranges.as_slice() else { return Plan::Ended(Campaigned::Overtaken) };
+    if let Some(leader) = leaders.first() {
+        return Plan::Ended(from_value(&leader.value).map_or(Campaigned::Overtaken, Campaigned::Taken));
+    }
+    let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
+    let base = last.as_ref().map_or(0, |record| record.term.epoch.number());
+    let mut highest = last.map(|record| record.term.epoch);
+    for (entry, report) in reports.iter().filter_map(|entry| Some((entry, from_value::<Report>(&entry.value)?))) {
+        if report.floor.is_beyond_belief(base) {
+            let door = entry.key.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
+            return Plan::Ended(Campaigned::Unbelievable { floor: report.floor, door, epoch: base });
+        }
+        if mechanisms.keeps(Mechanism::MintAboveFloors) {
+            highest = highest.max(Some(report.floor));
+        }
+    }
+    let Some(epoch) = highest.map_or(Some(Epoch::FIRST), Epoch::after) else {
+        return Plan::Ended(Campaigned::Exhausted);
+    };
+    let term = Term { epoch, nonce, writer: candidate.writer.clone() };
+    let unchanged_epoch = match epochs.first() {
+        Some(entry) => Compare::ModifiedAt(entry.key.clone(), entry.modified),
+        None => Compare::Absent(keys::epoch(resource)),
+    };
+    let record = EpochRecord { term: term.clone(), doors: read.revision, minted };
+    let leader = LeaderRecord { term: term.clone(), address: candidate.address.clone() };
+    let put = |key, value, lease| Change::Put { key, value, lease };
+    let txn = Txn {
+        compares: vec![
+            Compare::Absent(keys::leader(resource)),
+            unchanged_epoch,
+            Compare::NoneModifiedAfter(keys::reports(resource), read.revision),
+            Compare::NoneCreatedAfter(keys::DOORS.to_owned(), read.revision),
+        ],
+        changes: vec![
+            put(keys::epoch(resource), to_value(&record), None),
+            put(keys::leader(resource), to_value(&leader), Some(candidate.lease)),
+        ],
+    };
+    Plan::Commit(Box::new((txn, term)))
+}
+
+/// What a campaign works with.
+#[derive(Clone)]
+pub struct Tools {
+    /// Where it is decided.
+    pub store: Arc<dyn Store>,
+    /// For the minted-at time.
+    pub clock: Arc<dyn Clock>,
+    /// For the nonce.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is in force.
+    pub mechanisms: Mechanisms,
+}
+
+/// One attempt to win `resource`. Dropping it abandons the attempt, which may still succeed at the store: the leader
+/// key then names a nonce that nobody claims, until its lease ends.
+pub async fn campaign(tools: &Tools, resource: &Resource, candidate: &Candidate) -> Result<Campaigned, StoreError> {
+    let read = tools.store.read(ranges(resource)).await?;
+    let (nonce, minted) = (tools.entropy.nonce(), tools.clock.wall());
+    let (txn, term) = match plan(resource, &read, candidate, nonce, minted, tools.mechanisms) {
+        Plan::Ended(ended) => return Ok(ended),
+        Plan::Commit(commit) => *commit,
+    };
+    let won = Won { term: term.clone(), doors: read.revision };
+    match tools.store.commit(txn).await {
+        Ok(Committed::Done(_)) => Ok(Campaigned::Won(won)),
+        Ok(Committed::Refused(_)) => Ok(Campaigned::Overtaken),
+        Err(StoreError::Unreachable(why)) => Ok(match read_back(tools, resource, &term).await {
+            Ok(true) => Campaigned::Won(won),
+            // Even where it does not stand now it may be on its way: the caller remembers the term.
+            Ok(false) | Err(_) => Campaigned::Unclear(term, StoreError::Unreachable(why)),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether the leader key carries exactly this term.
+async fn read_back(tools: &Tools, resource: &Resource, term: &Term) -> Result<bool, StoreError> {
+    let read = tools.store.read(vec![Range::all(Keys::One(keys::leader(resource)))]).await?;
+    let leader = read.ranges.first().and_then(|entries| from_value::<LeaderRecord>(&entries.first()?.value));
+    Ok(leader.is_some_and(|leader| leader.term == *term))
+}
+
+/// Deletes the leader key if it still carries exactly this term; `true` where it did.
+///
+/// # Errors
+/// Those of the store; the key may or may not be gone then.
+pub async fn resign(store: &dyn Store, resource: &Resource, term: &Term) -> Result<bool, StoreError> {
+    let key = keys::leader(resource);
+    let read = store.read(vec![Range::all(Keys::One(key.clone()))]).await?;
+    let Some(entry) = read.ranges.first().and_then(|entries| entries.first()) else { return Ok(false) };
+    if from_value::<LeaderRecord>(&entry.value).is_none_or(|leader| leader.term != *term) {
+        return Ok(false);
+    }
+    let txn =
+        Txn { compares: vec![Compare::ModifiedAt(key.clone(), entry.modified)], changes: vec![Change::Delete(key)] };
+    Ok(matches!(store.commit(txn).await?, Committed::Done(_)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::store::Entry;
+    use super::*;
+    use crate::fence::Moment;
+
+    fn orders() -> Resource {
+        "orders".parse().expect("a resource")
+    }
+
+    fn epoch(number: u64) -> Epoch {
+        Epoch::new(number).expect("in range")
+    }
+
+    fn entry(key: String, value: Vec<u8>, revision: u64) -> Entry {
+        Entry { key, value, created: Revision(revision), modified: Revision(revision), lease: None }
+    }
+
+    fn record(number: u64) -> Entry {
+        let term = Term { epoch: epoch(number), nonce: Nonce::from_bytes([1; 8]), writer: "b".parse().expect("an id") };
+        let record = EpochRecord { term, doors: Revision(1), minted: jiff::Timestamp::UNIX_EPOCH };
+        entry(keys::epoch(&orders()), to_value(&record), 10)
+    }
+
+    fn report(floor: u64) -> Entry {
+        let report = Report {
+            floor: epoch(floor),
+            nonce: Nonce::from_bytes([2; 8]),
+            writer: "b".parse().expect("an id"),
+            drained: None,
+            forced: None,
+            regressed: false,
+        };
+        entry(keys::report(&orders(), "db", "g-1"), to_value(&report), 11)
+    }
+
+    fn planned(ranges: Vec<Vec<Entry>>) -> Plan {
+        let candidate = Candidate { writer: "a".parse().expect("an id"), address: None, lease: LeaseId(5) };
+        let read = Snapshot { revision: Revision(20), ranges, sent: Moment::default() };
+        let nonce = Nonce::from_bytes([3; 8]);
+        plan(&orders(), &read, &candidate, nonce, jiff::Timestamp::UNIX_EPOCH, Mechanisms::all())
+    }
+
+    fn minted(ranges: Vec<Vec<Entry>>) -> u64 {
+        match planned(ranges) {
+            Plan::Commit(commit) => commit.1.epoch.number(),
+            Plan::Ended(ended) => panic!("{ended:?}"),
+        }
+    }
+
+    #[test]
+    fn an_epoch_is_minted_above_the_last_and_above_every_floor() {
+        assert_eq!(minted(vec![vec![], vec![], vec![]]), 1);
+        assert_eq!(minted(vec![vec![], vec![record(7)], vec![report(7)]]), 8);
+        assert_eq!(minted(vec![vec![], vec![record(7)], vec![report(41)]]), 42, "a restored coordinator");
+        assert_eq!(minted(vec![vec![], vec![], vec![report(41)]]), 42, "a wiped one");
+    }
+
+    #[test]
+    fn nobody_mints_beside_a_leader_or_against_an_unbelievable_floor() {
+        let leader = LeaderRecord {
+            term: Term { epoch: epoch(7), nonce: Nonce::from_bytes([1; 8]), writer: "b".parse().expect("an id") },
+            address: None,
+        };
+        let key = entry(keys::leader(&orders()), to_value(&leader), 12);
+        assert_eq!(planned(vec![vec![key], vec![], vec![]]), Plan::Ended(Campaigned::Taken(leader)));
+        let wild = planned(vec![vec![], vec![record(7)], vec![report(9_000_000)]]);
+        let door = "db/g-1".to_owned();
+        assert_eq!(wild, Plan::Ended(Campaigned::Unbelievable { floor: epoch(9_000_000), door, epoch: 7 }));
+    }
+
+    #[test]
+    fn the_commit_holds_only_while_nothing_it_was_decided_on_has_changed() {
+        let Plan::Commit(commit) = planned(vec![vec![], vec![record(7)], vec![report(7)]]) else {
+            panic!("it is free")
+        };
+        let expected = [
+            Compare::Absent(keys::leader(&orders())),
+            Compare::ModifiedAt(keys::epoch(&orders()), Revision(10)),
+            Compare::NoneModifiedAfter(keys::reports(&orders()), Revision(20)),
+            Compare::NoneCreatedAfter("doors/".into(), Revision(20)),
+        ];
+        assert_eq!(commit.0.compares, expected);
+    }
+}

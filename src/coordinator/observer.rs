@@ -1,0 +1,252 @@
+//! Keeps a view of everything under the prefix: read linearizably, hurried by a watch.
+//!
+//! The watch only says where to look. What is acted on comes from a linearizable read that was sent after the change,
+//! and a reading in which the store's revision went back is a whole one, so that nothing old is left in the view.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::keys;
+use super::store::{Entry, Keys, Range, Revision, Snapshot, Store, StoreError, Watch, WatchEvent};
+use crate::clock::Entropy;
+use crate::fence::Moment;
+
+/// What the observer reports.
+#[derive(Clone, Debug)]
+pub enum Observed {
+    /// A linearizable reading.
+    Read(Reading),
+    /// The coordinator did not answer.
+    Failed(StoreError),
+}
+
+/// One linearizable reading.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// The store's revision.
+    pub revision: Revision,
+    /// When it was sent.
+    pub sent: Moment,
+    /// What it covers: of these keys, exactly `entries` exist.
+    pub covers: Vec<Keys>,
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Entries put since the last reading, of keys that are never deleted; says nothing of others.
+    pub updates: Vec<Entry>,
+    /// The number of the last [`Look`] that was received before the reading was sent.
+    pub looked: u64,
+}
+
+/// A request for a reading that is sent after it: answered by a [`Reading`] with `looked` at least this number.
+#[derive(Clone, Debug)]
+pub struct Look(pub u64, pub Vec<Keys>);
+
+/// How often the observer reads without being told to.
+#[derive(Clone, Copy, Debug)]
+pub struct Pace {
+    /// The epochs and the doors.
+    pub verify_every: Duration,
+    /// Everything.
+    pub refresh_every: Duration,
+}
+
+/// More keys than this in one reading, and everything is read instead: etcd limits a transaction to 128 operations.
+const MOST_KEYS: usize = 60;
+
+/// What the observer is to read next.
+#[derive(Default)]
+struct Due {
+    everything: bool,
+    verify: bool,
+    keys: BTreeSet<String>,
+    ranges: Vec<Keys>,
+}
+
+impl Due {
+    fn is_something(&self) -> bool {
+        self.everything || self.verify || !self.keys.is_empty() || !self.ranges.is_empty()
+    }
+}
+
+/// Observes until `observed` is closed.
+pub async fn observe(
+    store: Arc<dyn Store>,
+    entropy: Arc<dyn Entropy>,
+    pace: Pace,
+    mut looks: mpsc::UnboundedReceiver<Look>,
+    observed: mpsc::UnboundedSender<Observed>,
+) {
+    let mut observer = Observer { store, last: Revision(0), watch: None, looked: 0, refresh_at: Instant::now() };
+    let mut due = Due { everything: true, ..Due::default() };
+    let mut failures = 0_u32;
+    let mut verify = tokio::time::interval(pace.verify_every);
+    verify.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        observer.collect(&mut looks, &mut due);
+        if due.is_something() {
+            match observer.read(&due).await {
+                Ok(reading) => {
+                    failures = 0;
+                    if due.everything {
+                        observer.refresh_at = Instant::now() + pace.refresh_every;
+                    }
+                    due = Due::default();
+                    if observed.send(Observed::Read(reading)).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if observed.send(Observed::Failed(error)).is_err() {
+                        return;
+                    }
+                    failures += 1;
+                    tokio::time::sleep(backoff(failures, entropy.as_ref())).await;
+                    continue;
+                }
+            }
+        }
+        tokio::select! {
+            _ = verify.tick() => {
+                due.verify = true;
+                due.everything |= Instant::now() >= observer.refresh_at;
+            }
+            event = observer.changed() => match event {
+                WatchEvent::Changed(changed) => due.keys.extend(changed.keys),
+                WatchEvent::Gap => due.everything = true,
+            },
+            look = looks.recv() => match look {
+                Some(Look(number, ranges)) => {
+                    observer.looked = observer.looked.max(number);
+                    due.ranges.extend(ranges);
+                    due.verify = true;
+                }
+                None => return,
+            },
+            () = observed.closed() => return,
+        }
+    }
+}
+
+/// 50 ms after the first failure, doubling to a second, with jitter, so that many processes don't come back at once.
+fn backoff(failures: u32, entropy: &dyn Entropy) -> Duration {
+    let base = Duration::from_millis(50) * 2_u32.pow(failures.clamp(1, 5) - 1);
+    base.min(Duration::from_secs(1)).mul_f64(0.5 + entropy.fraction() / 2.0)
+}
+
+struct Observer {
+    store: Arc<dyn Store>,
+    last: Revision,
+    watch: Option<Box<dyn Watch>>,
+    looked: u64,
+    refresh_at: Instant,
+}
+
+impl Observer {
+    /// Takes in every look that waits, so that one reading answers them all.
+    fn collect(&mut self, looks: &mut mpsc::UnboundedReceiver<Look>, due: &mut Due) {
+        while let Ok(Look(number, ranges)) = looks.try_recv() {
+            self.looked = self.looked.max(number);
+            due.ranges.extend(ranges);
+            due.verify = true;
+        }
+    }
+
+    async fn changed(&mut self) -> WatchEvent {
+        match &mut self.watch {
+            Some(watch) => watch.next().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    async fn read(&mut self, due: &Due) -> Result<Reading, StoreError> {
+        let many = due.keys.len() + due.ranges.len() > MOST_KEYS;
+        if due.everything || many {
+            return self.read_everything().await;
+        }
+        let mut covers: Vec<Keys> = due.ranges.clone();
+        covers.extend(due.keys.iter().cloned().map(Keys::One));
+        let mut ranges: Vec<Range> = covers.iter().cloned().map(Range::all).collect();
+        if due.verify {
+            covers.push(Keys::Under(keys::DOORS.to_owned()));
+            ranges.push(Range::all(Keys::Under(keys::DOORS.to_owned())));
+        }
+        let epochs = ranges.len();
+        ranges.push(Range { keys: Keys::Under(keys::EPOCHS.to_owned()), since: Revision(self.last.0 + 1) });
+        let looked = self.looked;
+        let mut read = self.store.read(ranges).await?;
+        if read.revision < self.last {
+            return self.read_everything().await;
+        }
+        let updates = read.ranges.split_off(epochs).into_iter().flatten().collect();
+        Ok(self.reading(read, covers, updates, looked))
+    }
+
+    async fn read_everything(&mut self) -> Result<Reading, StoreError> {
+        let everything = Keys::Under(String::new());
+        let looked = self.looked;
+        let read = self.store.read(vec![Range::all(everything.clone())]).await?;
+        if self.watch.is_none() || read.revision < self.last {
+            self.watch = Some(self.store.watch(read.revision));
+        }
+        Ok(self.reading(read, vec![everything], Vec::new(), looked))
+    }
+
+    fn reading(&mut self, read: Snapshot, covers: Vec<Keys>, updates: Vec<Entry>, looked: u64) -> Reading {
+        self.last = read.revision;
+        let entries = read.ranges.into_iter().flatten().collect();
+        Reading { revision: read.revision, sent: read.sent, covers, entries, updates, looked }
+    }
+}
+
+/// What is known of the coordinator's keys.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    entries: BTreeMap<String, Entry>,
+    /// The revision of the last reading.
+    pub revision: Revision,
+}
+
+impl View {
+    /// Takes a reading in and returns the keys that are different now, gone ones included.
+    pub fn take(&mut self, reading: Reading) -> BTreeSet<String> {
+        self.revision = reading.revision;
+        let mut changed = BTreeSet::new();
+        let covered = |key: &str| reading.covers.iter().any(|keys| keys.contain(key));
+        let read: BTreeSet<String> = reading.entries.iter().map(|entry| entry.key.clone()).collect();
+        let gone: Vec<String> =
+            self.entries.keys().filter(|key| !read.contains(*key) && covered(key)).cloned().collect();
+        for key in gone {
+            self.entries.remove(&key);
+            changed.insert(key);
+        }
+        for entry in reading.entries.into_iter().chain(reading.updates) {
+            if self.entries.get(&entry.key) != Some(&entry) {
+                changed.insert(entry.key.clone());
+                self.entries.insert(entry.key.clone(), entry);
+            }
+        }
+        changed
+    }
+
+    /// One entry.
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        self.entries.get(key)
+    }
+
+    /// All entries under a prefix.
+    pub fn under<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Entry> + Clone + 'a {
+        self.entries
+            .range(prefix.to_owned()..)
+            .take_while(move |(key, _)| key.starts_with(prefix))
+            .map(|(_, entry)| entry)
+    }
+
+    /// The record under a key.
+    pub fn record<T: for<'a> serde::Deserialize<'a>>(&self, key: &str) -> Option<T> {
+        super::records::from_value(&self.entries.get(key)?.value)
+    }
+}
