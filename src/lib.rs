@@ -1,5 +1,6 @@
 //! epochgate: no write of an old leader is applied after a write of a new one.
 
+pub mod admin;
 pub mod audit;
 pub mod clock;
 pub mod config;
