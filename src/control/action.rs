@@ -13,7 +13,8 @@ impl Control {
         let Some(action) = state.settings.fence_action.clone() else { return };
         let resource = state.name.resource.clone();
         self.beside(async move {
-            let fill = |text: &String| text.replace("{resource}", resource.as_str()).replace("{epoch}", &epoch.to_string());
+            let fill =
+                |text: &String| text.replace("{resource}", resource.as_str()).replace("{epoch}", &epoch.to_string());
             let words: Vec<String> = action.command.iter().map(fill).collect();
             tracing::warn!(%resource, %epoch, command = ?words, "older writes do not end: running the fence action");
             let succeeded = match run(&words, action.timeout).await {

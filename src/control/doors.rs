@@ -88,7 +88,13 @@ impl Doors {
 }
 
 impl OwnDoor {
-    fn new(config: &Config, gates: &[GateName], target: &Arc<str>, id: &str, addresses: &[(Arc<str>, String)]) -> OwnDoor {
+    fn new(
+        config: &Config,
+        gates: &[GateName],
+        target: &Arc<str>,
+        id: &str,
+        addresses: &[(Arc<str>, String)],
+    ) -> OwnDoor {
         let mine: Vec<&GateName> = gates.iter().filter(|gate| gate.target == *target).collect();
         let guards = config.listeners.iter().filter_map(|listener| match &listener.role {
             Role::Guard(guard) if guard.target == *target => Some((listener, guard)),
@@ -100,7 +106,11 @@ impl OwnDoor {
             addresses.iter().find(|(listener, _)| *listener == first.name).map(|(_, address)| address.clone())
         });
         let record = records::sole(SoleDoor {
-            mode: if guards.iter().all(|(_, guard)| guard.mode == Mode::Audit) { DoorMode::Audit } else { DoorMode::Enforce },
+            mode: if guards.iter().all(|(_, guard)| guard.mode == Mode::Audit) {
+                DoorMode::Audit
+            } else {
+                DoorMode::Enforce
+            },
             address: listening.unwrap_or_default(),
             session: config.coordinator.lease_ttl,
             quarantine: quarantines.max().unwrap_or_default(),
@@ -243,6 +253,7 @@ impl Control {
     fn complete_joining(&mut self, number: usize) {
         let Some(lease) = self.connection.lease else { return };
         self.doors.all[number].state = State::Joined(lease);
+        self.floors.leave(false);
         let gates = self.doors.all[number].gates.clone();
         self.claim(&gates, &Claim::Standing);
         for gate in gates {

@@ -50,7 +50,14 @@ impl Floors {
     }
 
     /// Has this written with the next submission.
-    pub fn persist(&mut self, gate: GateId, target: &Arc<str>, audit: bool, persist: Persist, resource: &crate::fence::Resource) {
+    pub fn persist(
+        &mut self,
+        gate: GateId,
+        target: &Arc<str>,
+        audit: bool,
+        persist: Persist,
+        resource: &crate::fence::Resource,
+    ) {
         let floor = Floor { drained: persist.drained, forced: persist.forced, ..Floor::of(&persist.term) };
         self.memory.put(target, resource, Remembered { floor: Some(floor), clean: false, audit });
         self.asked.push((gate, persist));
@@ -71,6 +78,20 @@ impl Floors {
         let number = writer.submit(Arc::new(self.memory.clone()));
         self.on_its_way.extend(self.asked.drain(..).map(|(gate, persist)| (number, gate, persist)));
         self.last = Some(number);
+    }
+
+    /// Remembers whether the door's record stands.
+    pub fn leave(&mut self, left: bool) {
+        self.dirty |= self.memory.left != left;
+        self.memory.left = left;
+    }
+
+    /// Waits until what was submitted is written, or has failed once more.
+    pub fn close(&mut self) {
+        self.submit();
+        if let Some(writer) = self.writer.take() {
+            writer.stop();
+        }
     }
 
     /// Whether everything that was submitted is durable.

@@ -73,7 +73,8 @@ impl Gates {
         mechanisms: Mechanisms,
         now: Moment,
     ) -> Gates {
-        let mut gates = Gates { all: Vec::new(), by_resource: BTreeMap::new(), wakes: BTreeSet::new(), closes_at: None };
+        let mut gates =
+            Gates { all: Vec::new(), by_resource: BTreeMap::new(), wakes: BTreeSet::new(), closes_at: None };
         for (number, name) in names.iter().enumerate() {
             gates.by_resource.entry(name.resource.clone()).or_default().push(GateId(number));
             gates.all.push(GateState::start(config, name, memory, workers, mechanisms, now));
@@ -138,9 +139,7 @@ impl GateState {
         let settings = Arc::clone(&config.resources[&name.resource]);
         let listener = config.listeners.iter().find(|listener| listener.name == name.listener);
         let (audit, closes) = match listener.map(|listener| &listener.role) {
-            Some(Role::Guard(guard)) => {
-                (guard.mode == Mode::Audit, guard.on_coordinator_loss == GuardLoss::Close)
-            }
+            Some(Role::Guard(guard)) => (guard.mode == Mode::Audit, guard.on_coordinator_loss == GuardLoss::Close),
             _ => (false, false),
         };
         let policy = Policy {
@@ -155,9 +154,9 @@ impl GateState {
         };
         let remembered = memory.of(&name.target, &name.resource);
         let residue = remembered.has_residue(audit);
-        // A door that stopped in order has deleted its record, and joins like a new one. One that did not has its
+        // A door that stopped in order has taken its record back, and joins like a new one. One that did not has its
         // record standing: nobody else can have opened, so it may go on before it has reached the coordinator.
-        let stands = remembered.floor.is_some() && !remembered.clean && !closes;
+        let stands = remembered.floor.is_some() && !memory.left && !closes;
         let start = remembered.floor.map(|floor| Start {
             term: floor.term(),
             drained: floor.drained,
@@ -169,7 +168,16 @@ impl GateState {
         if residue && handoff.term().is_none() {
             handoff.wait_for_residue(now);
         }
-        GateState { name: name.clone(), handoff, settings, audit, closes, last: None, times: Times::default(), wakes: None }
+        GateState {
+            name: name.clone(),
+            handoff,
+            settings,
+            audit,
+            closes,
+            last: None,
+            times: Times::default(),
+            wakes: None,
+        }
     }
 }
 
@@ -360,11 +368,6 @@ impl Control {
         for gate in gates {
             self.drive(*gate, Event::Claimed(claim.clone()));
         }
-    }
-
-    /// Whether a gate may answer: it admits, or holds for what is to come.
-    pub(super) fn may_answer(&self, gate: GateId) -> bool {
-        !matches!(self.gates.get(gate).handoff.phase(), Phase::Shut | Phase::Blocked)
     }
 
     pub(super) fn keeps(&self, mechanism: Mechanism) -> bool {

@@ -59,6 +59,8 @@ pub struct Setup {
     pub mechanisms: Mechanisms,
     /// Where events go.
     pub events: EventSink,
+    /// What has been counted, for `status`.
+    pub metrics: Arc<crate::metrics::Metrics>,
     /// What the floor file said.
     pub memory: crate::fence::floor::Memory,
     /// This process's door id; none for a process without a guard.
@@ -67,7 +69,7 @@ pub struct Setup {
     pub floors: Option<(FloorWriter, mpsc::UnboundedReceiver<FloorEvent>)>,
     /// Every gate of the process, by number.
     pub gates: Vec<GateName>,
-    /// Where each guard listener can be reached, by listener name.
+    /// Where each listener really listens, by its name.
     pub addresses: Vec<(Arc<str>, String)>,
     /// The workers' queues.
     pub workers: Vec<mpsc::UnboundedSender<ToWorker>>,
@@ -129,6 +131,8 @@ pub struct Control {
     entropy: Arc<dyn Entropy>,
     mechanisms: Mechanisms,
     events: EventSink,
+    metrics: Arc<crate::metrics::Metrics>,
+    addresses: Vec<(Arc<str>, String)>,
     started: Moment,
     workers: Vec<mpsc::UnboundedSender<ToWorker>>,
     pings: Pings,
@@ -185,8 +189,10 @@ pub async fn run(setup: Setup) -> Ended {
     let (mut from_workers, mut calls) = (setup.from_workers, setup.calls);
     let (writer, mut from_disk) = setup.floors.unzip();
     let coordinator = &setup.config.coordinator;
-    let pace =
-        Pace { verify_every: coordinator.verify_every, refresh_every: Duration::from_secs(30).max(coordinator.lease_ttl) };
+    let pace = Pace {
+        verify_every: coordinator.verify_every,
+        refresh_every: Duration::from_secs(30).max(coordinator.lease_ttl),
+    };
     let beside = [
         tokio::task::spawn_local(keep(setup.store.clone(), coordinator.lease_ttl, session)),
         tokio::task::spawn_local(observe(setup.store.clone(), setup.entropy.clone(), pace, looks, observed)),
@@ -198,7 +204,14 @@ pub async fn run(setup: Setup) -> Ended {
         view: View::default(),
         connection: Connection { up: None, lease: None, confirmed: None, regressions: 0 },
         looks: Looks { send: look, last: 0, seen: 0, asks: Vec::new() },
-        gates: gates::Gates::start(&setup.config, &setup.gates, &setup.memory, setup.workers.len(), setup.mechanisms, now),
+        gates: gates::Gates::start(
+            &setup.config,
+            &setup.gates,
+            &setup.memory,
+            setup.workers.len(),
+            setup.mechanisms,
+            now,
+        ),
         doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.addresses),
         floors: floors::Floors::new(writer, setup.memory),
         reports: reports::Reports::default(),
@@ -211,6 +224,8 @@ pub async fn run(setup: Setup) -> Ended {
         entropy: setup.entropy,
         mechanisms: setup.mechanisms,
         events: setup.events,
+        metrics: setup.metrics,
+        addresses: setup.addresses,
         workers: setup.workers,
     };
     control.start_gates();
@@ -233,6 +248,7 @@ pub async fn run(setup: Setup) -> Ended {
         control.take(input);
     };
     beside.iter().for_each(tokio::task::JoinHandle::abort);
+    control.floors.close();
     ended
 }
 
@@ -368,6 +384,10 @@ impl Control {
     }
 
     fn coordinator_failed(&mut self, error: &StoreError) {
+        // The coordinator did answer: the session says what follows from it.
+        if *error == StoreError::LeaseGone {
+            return;
+        }
         if self.connection.up != Some(false) {
             self.connection.up = Some(false);
             tracing::warn!(%error, "the coordinator does not answer; trying again until it does");

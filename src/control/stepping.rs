@@ -12,7 +12,6 @@ use tokio::sync::oneshot;
 use super::{Control, Ended, Internal, accounts};
 use crate::coordinator::doors as records;
 use crate::event::TermEnd;
-use crate::fence::gate::{Cause, Order};
 use crate::fence::{Moment, Resource, Term};
 use crate::mailbox::{GateId, ToWorker, WorkerId};
 
@@ -41,6 +40,8 @@ enum Phase {
     Running,
     SteppingDown,
     WorkersFinish,
+    /// The floor file is to say that this door has left, before its record does.
+    Noting,
     Leaving,
 }
 
@@ -88,12 +89,7 @@ impl Control {
     }
 
     /// Refuses new writes of the term, waits for those in flight, then deletes its key.
-    fn give_back(
-        &mut self,
-        resource: &Resource,
-        why: TermEnd,
-        reply: Option<oneshot::Sender<Result<(), String>>>,
-    ) {
+    fn give_back(&mut self, resource: &Resource, why: TermEnd, reply: Option<oneshot::Sender<Result<(), String>>>) {
         let Some(term) = self.end_term(resource, why) else { return };
         self.publish_standing();
         self.stop.stepping.insert(resource.clone(), reply);
@@ -154,7 +150,9 @@ impl Control {
                 self.stop.phase = Phase::WorkersFinish;
                 self.tell_all(|| ToWorker::Stop);
             }
-            Phase::WorkersFinish if self.stop.stopped.len() == self.workers.len() => self.leave(),
+            Phase::WorkersFinish if self.stop.stopped.len() == self.workers.len() => self.note_leaving(),
+            Phase::Noting if self.floors.is_settled() => self.leave(true),
+            Phase::Noting if late => self.leave(false),
             Phase::WorkersFinish if late => {
                 tracing::warn!("the grace period is over: cutting what is still in flight");
                 self.stop.deadline = None;
@@ -173,21 +171,29 @@ impl Control {
         self.stop.unclean.extend_from_slice(unclean);
     }
 
-    /// Nothing is sent any more. A door whose ledgers are empty takes its record back; another's is marked *left*, and
-    /// its quarantine is waited out by whoever comes.
-    fn leave(&mut self) {
+    /// Nothing is sent any more. That goes into the floor file first: a door whose record is gone, and whose file does
+    /// not say so, would start as if nobody else could have opened.
+    fn note_leaving(&mut self) {
+        self.stop.phase = Phase::Noting;
+        self.stop.deadline = Some(self.clock.now().plus(Duration::from_secs(2)));
+        for gate in self.gates.ids().filter(|gate| self.is_clean(*gate)).collect::<Vec<_>>() {
+            let name = self.gates.name(gate);
+            self.floors.mark_clean(&name.target, &name.resource);
+        }
+        self.floors.leave(true);
+        self.floors.submit();
+    }
+
+    /// A door whose ledgers are empty takes its record back; another's is marked *left*, and its quarantine is waited
+    /// out by whoever comes. Where the floor file does not say so (`noted`), the record stands as after a crash.
+    fn leave(&mut self, noted: bool) {
         self.stop.phase = Phase::Leaving;
         let limit = self.config.coordinator.request_timeout * 2;
         self.stop.deadline = Some(self.clock.now().plus(limit));
         let mut leaving = Vec::new();
         for (name, gates) in self.doors_leave() {
-            let clean = gates.iter().all(|gate| self.is_clean(*gate));
-            for gate in gates.iter().filter(|gate| self.is_clean(**gate)) {
-                let name = self.gates.name(*gate);
-                self.floors.mark_clean(&name.target, &name.resource);
-            }
-            if self.doors.joined_at(&name.target).is_some() {
-                leaving.push((name, clean));
+            if noted && self.doors.joined_at(&name.target).is_some() {
+                leaving.push((name, gates.iter().all(|gate| self.is_clean(*gate))));
             }
         }
         let (store, lease) = (Arc::clone(&self.store), self.connection.lease);
@@ -218,10 +224,5 @@ impl Control {
 
     pub(super) fn left(&mut self) {
         self.stop.end(Ended::Stopped);
-    }
-
-    /// A gate that is to admit nothing more while the process stops.
-    pub(super) fn shut_for_good(&mut self, gate: GateId) {
-        self.tell_all(|| ToWorker::Order(gate, Order::Shut(Cause::Stopping)));
     }
 }

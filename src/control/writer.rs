@@ -254,7 +254,8 @@ impl Control {
         let compare = match self.view.get(&key) {
             None => Compare::Absent(key.clone()),
             Some(entry) => {
-                let own = from_value::<CandidateRecord>(&entry.value).is_some_and(|it| it.process == self.writer.process);
+                let own =
+                    from_value::<CandidateRecord>(&entry.value).is_some_and(|it| it.process == self.writer.process);
                 if !own {
                     self.wait_for_other(resource, now);
                     return false;
@@ -281,12 +282,7 @@ impl Control {
         self.writer.set(resource, State::Due(now.plus(RETRY)));
     }
 
-    pub(super) fn registered(
-        &mut self,
-        resources: Vec<Resource>,
-        lease: Lease,
-        result: Result<Committed, StoreError>,
-    ) {
+    pub(super) fn registered(&mut self, resources: Vec<Resource>, lease: Lease, result: Result<Committed, StoreError>) {
         if self.connection.lease.is_none_or(|current| current.id != lease.id) {
             return;
         }

@@ -56,6 +56,8 @@ pub struct Won {
     pub term: Term,
     /// The revision of the doors that it was minted against.
     pub doors: Revision,
+    /// The revision of the win, or one at which it stood.
+    pub at: Revision,
 }
 
 /// The ranges that an election of `resource` is decided on, all at one revision.
@@ -150,24 +152,24 @@ pub async fn campaign(tools: &Tools, resource: &Resource, candidate: &Candidate)
         Plan::Ended(ended) => return Ok(ended),
         Plan::Commit(commit) => *commit,
     };
-    let won = Won { term: term.clone(), doors: read.revision };
+    let won = |at| Campaigned::Won(Won { term: term.clone(), doors: read.revision, at });
     match tools.store.commit(txn).await {
-        Ok(Committed::Done(_)) => Ok(Campaigned::Won(won)),
+        Ok(Committed::Done(at)) => Ok(won(at)),
         Ok(Committed::Refused(_)) => Ok(Campaigned::Overtaken),
         Err(StoreError::Unreachable(why)) => Ok(match read_back(tools, resource, &term).await {
-            Ok(true) => Campaigned::Won(won),
+            Ok(Some(at)) => won(at),
             // Even where it does not stand now it may be on its way: the caller remembers the term.
-            Ok(false) | Err(_) => Campaigned::Unclear(term, StoreError::Unreachable(why)),
+            Ok(None) | Err(_) => Campaigned::Unclear(term, StoreError::Unreachable(why)),
         }),
         Err(error) => Err(error),
     }
 }
 
-/// Whether the leader key carries exactly this term.
-async fn read_back(tools: &Tools, resource: &Resource, term: &Term) -> Result<bool, StoreError> {
+/// The revision at which the leader key was read to carry exactly this term.
+async fn read_back(tools: &Tools, resource: &Resource, term: &Term) -> Result<Option<Revision>, StoreError> {
     let read = tools.store.read(vec![Range::all(Keys::One(keys::leader(resource)))]).await?;
     let leader = read.ranges.first().and_then(|entries| from_value::<LeaderRecord>(&entries.first()?.value));
-    Ok(leader.is_some_and(|leader| leader.term == *term))
+    Ok(leader.filter(|leader| leader.term == *term).map(|_| read.revision))
 }
 
 /// Deletes the leader key if it still carries exactly this term; `true` where it did.

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::fence::handoff::By;
 use crate::fence::{Epoch, Moment, Refusal, Resource, WriterId};
 use crate::protocol::Kind;
 use crate::protocol::right::Settled;
@@ -26,38 +27,6 @@ pub struct Recorded {
     /// What.
     #[serde(flatten)]
     pub event: Event,
-}
-
-/// What ended a drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum By {
-    /// Every write was answered.
-    Answers,
-    /// The protocol proved that the rest is over.
-    Proof,
-    /// The quarantine ran out.
-    Time,
-    /// The fence action succeeded.
-    Action,
-    /// Nothing: it was opened without (DESIGN 3.2). Never reported as drained.
-    Forced,
-}
-
-impl By {
-    /// All of them, for tables.
-    pub const ALL: [By; 5] = [By::Answers, By::Proof, By::Time, By::Action, By::Forced];
-
-    /// As in `/api/v1/status`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            By::Answers => "answers",
-            By::Proof => "proof",
-            By::Time => "time",
-            By::Action => "action",
-            By::Forced => "forced",
-        }
-    }
 }
 
 /// Why a term that this process led is over.

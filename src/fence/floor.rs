@@ -63,6 +63,10 @@ pub struct Memory {
     /// Whether records were lost: an earlier file could not be read, and the operator said to start without it. A
     /// resource without a record then counts as not clean. It goes when all residue has been waited out.
     pub forgotten: bool,
+    /// Whether the door took its record back, or marked it *left*, when it stopped: then another may have opened
+    /// since, and it joins like a new one.
+    #[serde(default)]
+    pub left: bool,
     /// By target and resource. Nothing is ever taken out: a resource may come back into the configuration.
     pub targets: BTreeMap<Arc<str>, BTreeMap<Resource, Remembered>>,
 }

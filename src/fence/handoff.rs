@@ -114,7 +114,8 @@ pub struct Persist {
 }
 
 /// How a drain ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum By {
     /// Every write was answered.
     Answers,
@@ -129,6 +130,9 @@ pub enum By {
 }
 
 impl By {
+    /// All of them, for tables.
+    pub const ALL: [By; 5] = [By::Answers, By::Proof, By::Time, By::Action, By::Forced];
+
     /// As in `status` and the audit record.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -287,6 +291,13 @@ impl Handoff {
             handoff.current = Some(current);
         }
         handoff
+    }
+
+    /// A start whose file was lost: there is no floor to admit, and what was forwarded then may still take effect.
+    pub fn wait_for_residue(&mut self, now: Moment) {
+        if self.keeps(Mechanism::Residue) {
+            self.residue = Some(now.plus(self.policy.quarantine));
+        }
     }
 
     /// Takes in what happened and returns what is to be done, in order.
