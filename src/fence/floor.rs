@@ -65,7 +65,7 @@ pub struct Memory {
     pub forgotten: bool,
     /// Whether the door took its record back, or marked it *left*, when it stopped: then another may have opened
     /// since, and it joins like a new one.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub left: bool,
     /// By target and resource. Nothing is ever taken out: a resource may come back into the configuration.
     pub targets: BTreeMap<Arc<str>, BTreeMap<Resource, Remembered>>,
