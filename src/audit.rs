@@ -258,7 +258,7 @@ impl Form<(Moment, Event)> for AsJson {
         self.dropped.inc_by(items);
         if !self.failing {
             self.failing = true;
-            tracing::error!(%error, "audit records cannot be written; they are counted in epochgate_audit_records_dropped_total");
+            tracing::error!(%error, "audit records cannot be written; the metric of dropped ones counts them");
         }
     }
 }

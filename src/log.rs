@@ -144,10 +144,13 @@ impl Form<Vec<u8>> for Plain {
         let more = dropped - self.told;
         if more > 0 {
             self.told = dropped;
+            let now = jiff::Timestamp::now();
             let text = if self.json {
-                format!("{{\"level\":\"WARN\",\"message\":\"log lines were dropped\",\"lines\":{more}}}\n")
+                format!(
+                    "{{\"timestamp\":\"{now:.6}\",\"level\":\"WARN\",\"message\":\"log lines were dropped\",\"lines\":{more}}}\n"
+                )
             } else {
-                format!("WARN log lines were dropped lines={more}\n")
+                format!("{now:.6}  WARN log lines were dropped lines={more}\n")
             };
             to.extend_from_slice(text.as_bytes());
         }

@@ -8,7 +8,7 @@
 //! | `GET /leader?resource=R` | 200 where this writer leads and is armed, else 503 and who does |
 //! | `GET /api/v1/status`, `/api/v1/doors` | JSON |
 //! | `GET /` | a page for people |
-//! | `POST /api/v1/step-down`, `/gate/open`, `/doors/forget`, `/log-level`, `/reload` | changes something: from this host only ([`nearby`]) |
+//! | `POST /api/v1/` `step-down`, `gate/open`, `doors/forget`, `log-level`, `reload` | from this host only (`nearby.rs`) |
 //!
 //! The server has a thread and a runtime of its own, so that a busy data path never keeps anybody from looking. It
 //! knows the rest of the process only as a [`Control`].

@@ -116,15 +116,15 @@ impl AdminServer {
 impl Drop for AdminServer {
     /// Ends every connection and waits for the thread.
     fn drop(&mut self) {
+        // First the name, while nobody else can have taken it; it may be gone already.
+        if let Some(socket) = &self.socket {
+            std::fs::remove_file(socket).ok();
+        }
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
             tracing::error!("the admin thread ended by a panic");
-        }
-        if let Some(socket) = &self.socket {
-            // It may be gone already: then there is nothing to tidy.
-            std::fs::remove_file(socket).ok();
         }
     }
 }

@@ -226,7 +226,7 @@ fn refusal_counters(
     Ok((rejections, would_reject, stale))
 }
 
-/// Whether a listener may ever refuse for this reason. What it says "no" to and happens all the same appears then.
+/// Whether a listener may ever refuse for this reason; the series of any other appears when it is first used.
 fn can_refuse(listener: &Listener, reason: Reason) -> bool {
     use Reason::*;
     match &listener.role {
