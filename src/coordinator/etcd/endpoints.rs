@@ -154,7 +154,7 @@ impl Endpoints {
                 return Err(Failure::NotSent(failing.text.clone()));
             }
         }
-        let link = self.connect(endpoint).await.map_err(Failure::while_connecting)?;
+        let link = self.connect(endpoint).await?;
         locked(&here.state).link = Some(link.clone());
         Ok(link)
     }
@@ -162,6 +162,10 @@ impl Endpoints {
     /// A new connection, logged in, whose endpoint has answered that it has a leader. So whatever fails before this
     /// returns, the request that it is for has not left.
     pub(super) async fn connect(&self, endpoint: usize) -> Result<Link, Failure> {
+        self.greet(endpoint).await.map_err(|failure| failure.while_connecting(self.url(endpoint)))
+    }
+
+    async fn greet(&self, endpoint: usize) -> Result<Link, Failure> {
         let mut client = match self.dial(endpoint, false).await {
             // Authentication is off, so nobody needs a user: the configuration is ahead of the cluster.
             Err(failure) if failure.text().contains("authentication is not enabled") => {

@@ -28,18 +28,19 @@ pub(super) enum Failure {
 /// What etcd says, and what it means. The first that is found in the text holds.
 const LEASE_GONE: [&str; 2] = ["requested lease not found", "lease not found"];
 const LOGIN: [&str; 3] = ["invalid auth token", "user name is empty", "revision of auth store is old"];
-const DENIED: [(&str, &str); 9] = [
+const DENIED: [(&str, &str); 10] = [
     ("permission denied", "grant the user's role what its keys need"),
     ("authentication failed", "check `coordinator.etcd.user` and its password file"),
     ("invalid user ID or password", "check `coordinator.etcd.user` and its password file"),
     ("too many operations in txn", "more keys in one transaction than the server's --max-txn-ops allows"),
     ("duplicate key given in txn", "a key may stand once in a transaction"),
     ("request is too large", "more bytes in one request than the server's --max-request-bytes allows"),
+    ("received message larger than max", "more bytes in one request than the server's --max-request-bytes allows"),
     ("database space exceeded", "etcd's disk quota is used up: compact, defragment, then disarm its alarm"),
     ("message length too large", "the answer is larger than 64 MiB: read fewer keys at once"),
     ("lease already exists", "the lease's id is taken"),
 ];
-const HINTS: [(&str, &str); 9] = [
+const HINTS: [(&str, &str); 8] = [
     ("Connection refused", "is etcd running there?"),
     ("dns error", "the host name cannot be resolved"),
     ("UnknownIssuer", "does `coordinator.etcd.tls.ca` hold the authority that signed its certificate?"),
@@ -48,8 +49,11 @@ const HINTS: [(&str, &str); 9] = [
     ("received fatal alert", "it refuses the client certificate: see `coordinator.etcd.tls.cert` and `key`"),
     ("InvalidContentType", "it does not speak TLS: should the endpoint begin with http:// ?"),
     ("no leader", "it has no leader: its cluster has lost its quorum, or it is cut off from it"),
-    ("h2 protocol error", "the connection broke; where it serves TLS, the endpoint must begin with https://"),
 ];
+
+/// What a connection that ends without a word says. On one that has just been made, the scheme tells what to look at.
+const ENDED: [&str; 5] =
+    ["connection closed", "broken pipe", "connection reset", "h2 protocol error", "connection error"];
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
@@ -82,9 +86,16 @@ impl Failure {
         }
     }
 
-    /// The same failure, met while connecting: whatever it was, the request itself has not left.
-    pub(super) fn while_connecting(self) -> Failure {
+    /// The same failure, met while connecting to `url`: whatever it was, the request itself has not left.
+    pub(super) fn while_connecting(self, url: &str) -> Failure {
         match self {
+            Failure::NoAnswer(text) if ENDED.iter().any(|ended| text.to_lowercase().contains(ended)) => {
+                Failure::NotSent(if url.starts_with("https:") {
+                    format!("{text} (does it want a client certificate? see `coordinator.etcd.tls.cert` and `key`)")
+                } else {
+                    format!("{text} (does it serve TLS? then the endpoint must begin with https://)")
+                })
+            }
             Failure::NoAnswer(text) => Failure::NotSent(text),
             // The login has just been made afresh: that it is refused all the same is an answer.
             Failure::Login(text) => Failure::Denied(text),
@@ -174,6 +185,13 @@ mod tests {
         assert!(matches!(&full, Failure::Denied(text) if text.contains("defragment")), "{full:?}");
         let token = Failure::from(Error::WatchError("etcdserver: invalid auth token".into()));
         assert!(matches!(token, Failure::Login(_)));
-        assert!(matches!(token.while_connecting(), Failure::Denied(_)));
+        assert!(matches!(token.while_connecting("http://a:1"), Failure::Denied(_)));
+    }
+
+    #[test]
+    fn a_new_connection_that_just_ends_is_explained_by_its_scheme() {
+        let ended = Failure::NoAnswer("operation was canceled: connection closed".into());
+        assert!(ended.clone().while_connecting("https://a:1").text().contains("client certificate"));
+        assert!(ended.while_connecting("http://a:1").text().contains("https://"));
     }
 }

@@ -272,33 +272,41 @@ impl Feed {
         Ok(())
     }
 
-    /// Puts the changes of one message into the queue, those of one revision together.
+    /// Puts the changes of one message into the queue.
     fn pass_on(&mut self, message: &WatchResponse, floor: Revision) -> Result<(), End> {
-        let mut changed: Option<Changed> = None;
-        for kv in message.events().iter().filter_map(|event| event.kv()) {
+        let prefix = &self.endpoints.settings.prefix;
+        let events = message.events().iter().filter_map(|event| event.kv()).map(|kv| {
             let revision = Revision(u64::try_from(kv.mod_revision()).unwrap_or(0));
-            if revision <= floor {
-                continue;
-            }
-            if revision < self.last {
-                return Err(Failure::NoAnswer(format!("the watch went back to revision {revision}")).into());
-            }
-            self.last = revision;
-            let Some(key) = wire::strip(&self.endpoints.settings.prefix, kv.key()) else { continue };
-            match &mut changed {
-                Some(changed) if changed.revision == revision => changed.keys.push(key),
-                other => {
-                    if let Some(whole) = other.replace(Changed { revision, keys: vec![key] }) {
-                        self.queue.push(WatchEvent::Changed(whole));
-                    }
-                }
-            }
-        }
-        if let Some(whole) = changed {
-            self.queue.push(WatchEvent::Changed(whole));
+            (revision, wire::strip(prefix, kv.key()))
+        });
+        let changes = group(events, floor, &mut self.last).map_err(Failure::NoAnswer)?;
+        for changed in changes {
+            self.queue.push(WatchEvent::Changed(changed));
         }
         Ok(())
     }
+}
+
+/// The changes of one message, those of one revision together, without what is not above `floor` (known before the
+/// stream began) and without foreign keys. Moves `last` on; a stream that goes behind it cannot be trusted.
+fn group(
+    events: impl Iterator<Item = (Revision, Option<String>)>,
+    floor: Revision,
+    last: &mut Revision,
+) -> Result<Vec<Changed>, String> {
+    let mut changes: Vec<Changed> = Vec::new();
+    for (revision, key) in events.filter(|(revision, _)| *revision > floor) {
+        if revision < *last {
+            return Err(format!("the watch went back from revision {last} to {revision}"));
+        }
+        *last = revision;
+        let Some(key) = key else { continue };
+        match changes.last_mut() {
+            Some(changed) if changed.revision == revision => changed.keys.push(key),
+            _ => changes.push(Changed { revision, keys: vec![key] }),
+        }
+    }
+    Ok(changes)
 }
 
 #[cfg(test)]
@@ -307,6 +315,23 @@ mod tests {
 
     fn changed(revision: u64) -> WatchEvent {
         WatchEvent::Changed(Changed { revision: Revision(revision), keys: vec!["k".into()] })
+    }
+
+    #[test]
+    fn changes_of_one_revision_come_together_and_known_ones_not_at_all() {
+        let event = |revision, key: &str| (Revision(revision), Some(key.to_owned()));
+        let events = [event(4, "old"), event(5, "a"), event(5, "b"), (Revision(6), None), event(7, "a")];
+        let mut last = Revision(4);
+        let changes = group(events.into_iter(), Revision(4), &mut last).expect("in order");
+        let changed = |revision, keys: &[&str]| Changed {
+            revision: Revision(revision),
+            keys: keys.iter().map(|&key| key.to_owned()).collect(),
+        };
+        assert_eq!(changes, [changed(5, &["a", "b"]), changed(7, &["a"])]);
+        assert_eq!(last, Revision(7));
+        // A second part of the same revision is no step back; an earlier revision is one.
+        assert_eq!(group([event(7, "c")].into_iter(), Revision(4), &mut last), Ok(vec![changed(7, &["c"])]));
+        assert!(group([event(6, "c")].into_iter(), Revision(4), &mut last).is_err());
     }
 
     #[tokio::test]
