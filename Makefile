@@ -1,0 +1,38 @@
+# Two of these do all the set-up on a machine that has Rust and apt: `make demo` and `make test`.
+# What is missing is named, then fetched into .tools/ by tools/fetch; nothing is installed.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+# Written by tools/fetch: PATH, and PROTOC where the build needs it.
+ENV := . .tools/env &&
+
+.PHONY: help demo test build check tools
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+demo: ## the whole story in ten seconds, in one process, on the embedded coordinator
+	@tools/fetch protoc
+	@$(ENV) $(CARGO) run --locked -q -- demo
+
+test: ## fetches what building and testing need, then runs every test
+	@tools/fetch
+	@$(ENV) $(CARGO) test --locked
+
+build: ## the release binary, in target/release
+	@tools/fetch protoc
+	@$(ENV) $(CARGO) build --locked --release
+
+check: ## formatting, lints, licences, advisories, duplicates
+	@tools/fetch protoc cargo-deny
+	@$(ENV) $(CARGO) fmt --check
+	@$(ENV) $(CARGO) clippy --locked --all-targets -- -D warnings
+	@$(ENV) $(CARGO) clippy --locked --all-targets --features danger-test-switches -- -D warnings
+	@$(ENV) tools/deny
+
+tools: ## finds or fetches every tool, and says where each is
+	@tools/fetch
+	@tools/fetch cargo-deny
