@@ -1,5 +1,15 @@
-//! What several test files share. Each of them uses a part of it.
-#![allow(dead_code, clippy::unwrap_used)]
+//! What the system tests share: real processes, a target that remembers, a client that does exactly what it is told.
+//!
+//! `mod support;` in a test gives it all. Everything listens on 127.0.0.1, ends with its owner, and on a failing test
+//! prints what it saw.
 
+#![allow(dead_code, reason = "each test uses another part")]
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+pub mod client;
 pub mod etcd;
+pub mod nginx;
+pub mod ports;
+pub mod process;
 pub mod store_contract;
+pub mod upstream;

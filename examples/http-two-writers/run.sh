@@ -1,0 +1,226 @@
+#!/usr/bin/env bash
+# Two writers, one guard, one nginx: a failover, and three ways in which the old leader fails to write after the new one.
+#
+#   ./run.sh            the guard and the sidecars from flags
+#   ./run.sh --config   the same from guard.yaml, orders-a.yaml and orders-b.yaml (and sooner done: see guard.yaml)
+#
+# Everything listens on free ports of 127.0.0.1 and is ended at the end. Exits 1 where something is not as told.
+# BINARY=path takes another epochgate; KEEP=1 keeps the logs of a good run too.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+top=$(cd "$here/../.." && pwd)
+ttl=2
+path=orders/latest
+from_files=no
+case ${1:-} in
+  "") ;;
+  --config) from_files=yes ;;
+  *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+esac
+
+# ---- what runs, and that it ends ------------------------------------------------------------------------------------
+
+work=$(mktemp -d)
+declare -A pids=()
+ok=no
+
+cleanup() {
+  local name
+  for name in "${!pids[@]}"; do
+    # A stopped process takes no SIGTERM.
+    kill -CONT "${pids[$name]}" 2>/dev/null || true
+    kill -TERM "${pids[$name]}" 2>/dev/null || true
+  done
+  for name in "${!pids[@]}"; do
+    for _ in {1..30}; do
+      kill -0 "${pids[$name]}" 2>/dev/null || continue 2
+      sleep 0.1
+    done
+    kill -KILL "${pids[$name]}" 2>/dev/null || true
+  done
+  if [[ $ok == yes && -z ${KEEP:-} ]]; then rm -rf "$work"; else echo "logs: $work"; fi
+}
+trap cleanup EXIT
+trap 'exit 130' INT TERM
+
+start() {
+  local name=$1
+  shift
+  "$@" >"$work/$name.log" 2>&1 </dev/null &
+  pids[$name]=$!
+}
+
+wrong() {
+  echo "  × $*"
+  for log in "$work"/*.log; do
+    echo "---- the end of ${log##*/}"
+    tail -n 15 "$log"
+  done
+  exit 1
+}
+
+nobody_died() {
+  local name
+  for name in "${!pids[@]}"; do
+    [[ $name == upload ]] || kill -0 "${pids[$name]}" 2>/dev/null || wrong "$name has ended"
+  done
+}
+
+# Waits until a command succeeds: within SECONDS seconds, WHAT.
+await() {
+  local limit=$1 what=$2 began=$SECONDS
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    nobody_died
+    ((SECONDS - began < limit)) || wrong "not within $limit s: $what"
+    sleep 0.1
+  done
+}
+
+# Sets the variable of that name to a free address.
+declare -A taken=()
+free_address() {
+  # shellcheck disable=SC2034 # it is the caller's
+  local -n address=$1
+  local port
+  while :; do
+    port=$((10000 + RANDOM % 20000))
+    [[ -z ${taken[$port]:-} ]] || continue
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+  done
+  taken[$port]=1
+  address=127.0.0.1:$port
+}
+
+# ---- what is asked and checked --------------------------------------------------------------------------------------
+
+# request NAME curl-arguments…: leaves NAME.status, NAME.head and NAME.body.
+request() {
+  local name=$1
+  shift
+  curl -sS -D "$work/$name.head" -o "$work/$name.body" -w '%{http_code}' "$@" \
+    >"$work/$name.status" 2>"$work/$name.log" || true
+}
+
+status_of() { cat "$work/$1.status"; }
+reason_of() { tr -d '\r' <"$work/$1.head" | sed -n 's/^fencing-refused: *//Ip' | tail -n 1; }
+
+# json NAME KEY: the text of a key in a JSON body, without its escapes.
+json() { sed -n 's/.*"'"$2"'": *"\(\(\\.\|[^"\\]\)*\)".*/\1/p' "$work/$1.body" | head -n 1 | sed 's/\\\(.\)/\1/g'; }
+
+expect_refusal() {
+  local name=$1 status=$2 reason=$3 outcome=$4
+  [[ $(status_of "$name") == "$status" ]] || wrong "expected $status, got $(status_of "$name"): $(cat "$work/$name.body")"
+  [[ " $reason " == *" $(reason_of "$name") "* ]] || wrong "expected $reason, got '$(reason_of "$name")'"
+  [[ $(json "$name" outcome) == "$outcome" ]] || wrong "expected outcome $outcome: $(cat "$work/$name.body")"
+  echo "  $status $(reason_of "$name") ($outcome): $(json "$name" detail)"
+}
+
+expect_bytes_of_b() {
+  curl -sS -o "$work/stored" "http://$nginx/$path"
+  cmp -s "$work/stored" "$work/from-b" || wrong "the file does not hold B's bytes"
+  echo "  ✓ the file holds B's bytes"
+}
+
+answers() { curl -sSf -o /dev/null "$1"; }
+leads() { answers "http://$1/leader?resource=orders"; }
+
+# ---- the world ------------------------------------------------------------------------------------------------------
+
+# shellcheck disable=SC1091 # written by tools/fetch
+[[ ! -f $top/.tools/env ]] || . "$top/.tools/env"
+PATH=$PATH:/usr/sbin
+binary=${BINARY:-$top/target/debug/epochgate}
+for tool in etcd nginx curl "$binary"; do
+  command -v "$tool" >/dev/null || { echo "$tool is missing: \`make tools\` and \`cargo build\` in $top first"; exit 69; }
+done
+
+etcd='' peer='' nginx='' guard='' a='' b='' guard_admin='' a_admin='' b_admin=''
+for role in etcd peer nginx guard a b guard_admin a_admin b_admin; do free_address "$role"; done
+url=http://$etcd
+
+echo "1. etcd, nginx, a guard in front of nginx, and writer A with its sidecar"
+start etcd etcd --data-dir "$work/etcd" --listen-client-urls "$url" --advertise-client-urls "$url" \
+  --listen-peer-urls "http://$peer" --initial-advertise-peer-urls "http://$peer" --initial-cluster "default=http://$peer"
+mkdir -p "$work/nginx/files"
+sed "s/@LISTEN@/$nginx/" "$here/nginx.conf" >"$work/nginx/nginx.conf"
+start nginx nginx -e stderr -p "$work/nginx/" -c "$work/nginx/nginx.conf"
+await 30 "etcd is healthy" answers "$url/health"
+await 30 "nginx listens" curl -sS "http://$nginx/"
+
+if [[ $from_files == yes ]]; then
+  for name in guard orders-a orders-b; do
+    sed -e "s/127.0.0.1:2379/$etcd/; s/127.0.0.1:9000/$nginx/; s/127.0.0.1:8080/$guard/; s/127.0.0.1:8081/$a/" \
+      -e "s/127.0.0.1:8082/$b/; s/127.0.0.1:9464/$guard_admin/; s/127.0.0.1:9465/$a_admin/" \
+      -e "s/127.0.0.1:9466/$b_admin/; s|\./state|$work/state|" "$here/$name.yaml" >"$work/$name.yaml"
+  done
+  run_guard() { start guard "$binary" run -c "$work/guard.yaml"; }
+  run_stamp() { start "orders-$1" "$binary" run -c "$work/orders-$1.yaml"; }
+else
+  common=(--resource orders --etcd "$url" --lease-ttl "${ttl}s")
+  run_guard() {
+    start guard "$binary" guard --id guard --listen "$guard" --upstream "http://$nginx" "${common[@]}" \
+      --state-dir "$work/state/guard" --admin "$guard_admin"
+  }
+  run_stamp() {
+    start "orders-$1" "$binary" stamp --id "orders-$1" --listen "$2" --upstream "http://$guard" "${common[@]}" \
+      --state-dir "$work/state/orders-$1" --admin "$3"
+  }
+fi
+
+run_guard
+run_stamp a "$a" "$a_admin"
+await 60 "A leads" leads "$a_admin"
+run_stamp b "$b" "$b_admin"
+await 30 "B's sidecar is there" answers "http://$b_admin/livez"
+if leads "$b_admin"; then wrong "B leads beside A"; fi
+
+echo "bytes of A" >"$work/from-a"
+echo "bytes of B" >"$work/from-b"
+request first -T "$work/from-a" "http://$a/$path"
+[[ $(status_of first) == 20[014] ]] || wrong "A leads, and its write got $(status_of first): $(cat "$work/first.body")"
+request leader "http://$a_admin/leader?resource=orders"
+stamp=$(json leader stamp)
+[[ -n $stamp ]] || wrong "A's admin side names no stamp: $(cat "$work/leader.body")"
+echo "  A leads and wrote the file. Its stamp: $stamp"
+
+echo "2. A begins a slow upload to the same file; then A's sidecar is stopped (SIGSTOP)"
+head -c 16777216 /dev/zero | tr '\0' A >"$work/slow-upload"
+request slow -T "$work/slow-upload" -H 'Expect:' --limit-rate 20k "http://$a/$path" &
+slow=$!
+pids[upload]=$slow
+upload_is_at_nginx() { [[ -n $(find "$work/nginx/body_temp" -type f -size +0) ]]; }
+await 30 "the upload reaches nginx" upload_is_at_nginx
+kill -STOP "${pids[orders-a]}"
+stopped=$SECONDS
+
+echo "3. its lease lapses, B is elected; the guard fences A's epoch, ends what A had under way, and lets B in"
+await 120 "B leads" leads "$b_admin"
+request takeover -T "$work/from-b" "http://$b/$path"
+[[ $(status_of takeover) == 20[014] ]] || wrong "B's write got $(status_of takeover): $(cat "$work/takeover.body")"
+echo "  B leads and wrote the file, $((SECONDS - stopped)) s after A stopped"
+expect_bytes_of_b
+while ((SECONDS - stopped < 3 * ttl)); do sleep 0.2; done
+
+echo "4. A's sidecar wakes (SIGCONT), and does not know yet what it missed"
+kill -CONT "${pids[orders-a]}"
+
+echo "  (i) A writes:"
+request late -T "$work/from-a" "http://$a/$path"
+expect_refusal late 421 "not_leader term_changed" not_applied
+expect_bytes_of_b
+
+echo "  (ii) A's last stamp, replayed at the guard by someone who kept it:"
+request replay -T "$work/from-a" -H "Fencing-Epoch: $stamp" "http://$guard/$path"
+expect_refusal replay 412 stale_epoch not_applied
+expect_bytes_of_b
+
+echo "  (iii) the upload that was under way all the time:"
+upload_is_over() { ! kill -0 "$slow"; }
+await 60 "the upload ends" upload_is_over
+expect_refusal slow 502 fenced_in_flight unknown
+expect_bytes_of_b
+
+ok=yes
+echo "No write of A was applied after B's."
