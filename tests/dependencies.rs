@@ -13,16 +13,17 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fence", &[]),
     ("clock", &["fence"]),
     // What the configuration says, as plain data: a leaf, so that everything may read it.
-    ("rules", &["fence", "protocol"]),
+    ("rules", &["fence", "protocol::Kind", "protocol::Facts", "protocol::Fields"]),
     ("config", &["fence", "rules"]),
     // Bytes and connections.
     ("net", &["fence", "clock", "config"]),
     ("protocol", &["fence", "clock", "config", "net", "rules"]),
-    // What happened, and who writes it down.
-    ("event", &["fence", "clock", "config"]),
-    ("audit", &["fence", "clock", "config", "event"]),
-    ("metrics", &["fence", "clock", "config", "event"]),
-    ("log", &["fence", "clock", "config"]),
+    // What happened, and who writes it down. Of protocols only the words that every one of them shares.
+    ("lines", &[]),
+    ("event", &["fence", "clock", "config", "lines", "protocol::Kind", "protocol::right::Settled"]),
+    ("audit", &["fence", "clock", "config", "event", "lines"]),
+    ("metrics", &["fence", "clock", "config", "event", "protocol::CutReason", "protocol::Finished", "protocol::Kind"]),
+    ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.
     ("mailbox", &["fence", "clock", "config", "event"]),
     ("guard", &["fence", "clock", "config", "event", "mailbox", "protocol", "rules"]),

@@ -81,7 +81,6 @@ await() {
 # Sets the variable of that name to a free address.
 declare -A taken=()
 free_address() {
-  # shellcheck disable=SC2034 # it is the caller's
   local -n address=$1
   local port
   while :; do
@@ -90,6 +89,7 @@ free_address() {
     (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
   done
   taken[$port]=1
+  # shellcheck disable=SC2034 # it is the caller's
   address=127.0.0.1:$port
 }
 
