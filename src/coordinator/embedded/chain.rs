@@ -98,6 +98,15 @@ impl Chain {
         u64::from_le_bytes(bytes)
     }
 
+    /// How many revisions are kept; fewer in tests that want to see processes fall behind.
+    fn kept(&self) -> u64 {
+        #[cfg(test)]
+        if let Some(kept) = self.hooks.kept() {
+            return kept;
+        }
+        KEPT
+    }
+
     fn failed(&self, error: io::Error) -> StoreError {
         StoreError::Unreachable(format!("the embedded store {}: {error}", self.path.display()))
     }
@@ -257,8 +266,9 @@ impl Chain {
                 Appended::Yes => return Ok(answer),
                 Appended::Unclear if unclear == Unclear::Tell => {
                     return Err(StoreError::Unreachable(format!(
-                        "this process stood still while {KEPT} other commits were made to the embedded store {}: its \
-                         own may have happened or not",
+                        "this process stood still while {} other commits were made to the embedded store {}: its own \
+                         may have happened or not",
+                        self.kept(),
                         self.path.display()
                     )));
                 }
@@ -295,7 +305,7 @@ impl Chain {
         }
         let revision = next.revision;
         *self.lock_seen() = Some(Arc::new(Held { folder: folder.clone(), file, state: next }));
-        if let Err(error) = folder.prune(revision) {
+        if let Err(error) = folder.prune(revision, self.kept()) {
             tracing::debug!(path = %self.path.display(), %error, "old revisions of the embedded store stay for now");
         }
         Ok(Appended::Yes)

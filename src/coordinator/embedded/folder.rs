@@ -8,7 +8,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-/// How many revisions are kept.
+/// How many revisions are kept. At least two: the newest is believed for the sake of the one before it.
 pub(super) const KEPT: u64 = 64;
 /// A temporary file this much older than the newest revision was left behind. Where it was not, its owner finds it
 /// gone, and begins again.
@@ -140,9 +140,9 @@ impl Folder {
 
     /// Removes what is too old to be kept when `newest` stands, and what crashes left behind. A name goes only after
     /// the one before it: that is what void files are told by (see the module's documentation).
-    pub fn prune(&self, newest: u64) -> io::Result<()> {
+    pub fn prune(&self, newest: u64, kept: u64) -> io::Result<()> {
         let listing = self.list()?;
-        for revision in listing.revisions.into_iter().take_while(|revision| revision + KEPT <= newest) {
+        for revision in listing.revisions.into_iter().take_while(|revision| revision + kept <= newest) {
             if self.has(revision.saturating_sub(1))? {
                 // The listing missed it. The next one will not.
                 break;

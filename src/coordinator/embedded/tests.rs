@@ -15,6 +15,7 @@ use crate::coordinator::store::{Change, Changed, Compare, Keys, WatchEvent};
 pub(super) struct Hooks {
     before_link: Mutex<Option<Hook>>,
     after_link: Mutex<Option<Hook>>,
+    kept: AtomicU64,
 }
 
 type Hook = Box<dyn FnOnce(u64) + Send>;
@@ -28,6 +29,11 @@ impl Hooks {
     /// Called right after.
     pub fn after_link(&self, revision: u64) {
         Hooks::run(&self.after_link, revision);
+    }
+
+    /// How many revisions are kept, where a test says so.
+    pub fn kept(&self) -> Option<u64> {
+        Some(self.kept.load(Ordering::SeqCst)).filter(|kept| *kept > 0)
     }
 
     fn run(hook: &Mutex<Option<Hook>>, revision: u64) {
@@ -244,6 +250,57 @@ fn eight_writers_lose_no_commit_of_four_hundred() {
     assert_eq!(value(&store, "count").as_deref(), Some("400"));
     assert_eq!(read(&store, Keys::One("count".into())).revision, Revision(401));
     assert!(world.names().len() <= 64, "{:?}", world.names());
+}
+
+/// With two revisions kept, everybody falls behind all the time: what is in doubt is told, nothing else is.
+#[test]
+fn writers_that_fall_behind_are_told_and_no_reader_is_fooled() {
+    let world = World::new();
+    // The highest revision that any commit was answered with, and the count at each revision that was read.
+    let (answered, seen) = (AtomicU64::new(0), Mutex::new(std::collections::BTreeMap::new()));
+    let look = |store: &Embedded| {
+        let before = answered.load(Ordering::SeqCst);
+        let snapshot = read(store, Keys::One("count".into()));
+        assert!(snapshot.revision.0 >= before, "read {} after {before} was answered", snapshot.revision);
+        let entry = snapshot.ranges[0].first();
+        let count =
+            entry.map_or(0, |entry| std::str::from_utf8(&entry.value).expect("text").parse().expect("a number"));
+        let known = *seen.lock().expect("whole").entry(snapshot.revision).or_insert(count);
+        assert_eq!(known, count, "two pasts at revision {}", snapshot.revision);
+        (count, entry.map(|entry| entry.modified))
+    };
+    let work = |store: &Embedded| {
+        let (mut done, mut unclear) = (0u32, 0u32);
+        for _ in 0..60 {
+            let (count, modified) = look(store);
+            let compare =
+                modified.map_or(Compare::Absent("count".into()), |at| Compare::ModifiedAt("count".into(), at));
+            match commit(store, vec![compare], vec![put("count", &(count + 1).to_string())]) {
+                Ok(Committed::Done(revision)) => {
+                    answered.fetch_max(revision.0, Ordering::SeqCst);
+                    done += 1;
+                }
+                Ok(Committed::Refused(_)) => {}
+                Err(StoreError::Unreachable(_)) => unclear += 1,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        (done, unclear)
+    };
+    let (done, unclear) = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..8)
+            .map(|_| {
+                let store = world.open();
+                store.chain.hooks.kept.store(2, Ordering::SeqCst);
+                scope.spawn(move || work(&store))
+            })
+            .collect();
+        let results = workers.into_iter().map(|worker| worker.join().expect("no panic"));
+        results.fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1))
+    });
+    let (count, _): (u32, _) = look(&world.open());
+    assert!((done..=done + unclear).contains(&count), "{count} counted, {done} done, {unclear} in doubt");
+    assert!(done > 0 && world.names().len() < 20, "{done} done; {:?}", world.names());
 }
 
 #[test]

@@ -14,8 +14,8 @@ use crate::coordinator::store::{Revision, StoreError, Watch, WatchEvent};
 
 /// How often it looks.
 const EVERY: Duration = Duration::from_millis(15);
-/// How many looks it leaves out after an error.
-const AFTER_ERROR: u32 = 20;
+/// How many looks it leaves out after an error: a second.
+const AFTER_ERROR: u32 = 66;
 /// How many events one look brings at most: the rest comes with the next.
 const AT_ONCE: usize = 64;
 /// The limit of one look.
