@@ -86,6 +86,11 @@ impl Floors {
         self.memory.left = left;
     }
 
+    /// Has the same content written once more: into the other slot.
+    pub fn write_again(&mut self) {
+        self.dirty = true;
+    }
+
     /// Waits until what was submitted is written, or has failed once more.
     pub fn close(&mut self) {
         self.submit();
@@ -96,7 +101,7 @@ impl Floors {
 
     /// Whether everything that was submitted is durable.
     pub fn is_settled(&self) -> bool {
-        !self.dirty && self.last.is_none()
+        self.writer.is_none() || (!self.dirty && self.last.is_none())
     }
 
     fn durable(&mut self, upto: u64) -> Vec<(GateId, Persist)> {

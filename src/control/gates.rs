@@ -12,7 +12,7 @@ use crate::coordinator::records::EpochRecord;
 use crate::event::Event as Said;
 use crate::fence::floor::Memory;
 use crate::fence::gate::{Cause, Order};
-use crate::fence::handoff::{By, Claim, Effect, Event, Handoff, Phase, Policy, Reading, Start};
+use crate::fence::handoff::{By, Claim, Effect, Event, Handoff, Policy, Reading, Start};
 use crate::fence::mechanism::{Mechanism, Mechanisms};
 use crate::fence::{Epoch, Moment, Resource};
 use crate::mailbox::{GateId, GateName, ToWorker};

@@ -16,7 +16,7 @@
 //! | [`account`] | what `status` says |
 //! | [`calls`] | what the admin side asks for |
 
-pub mod account;
+mod account;
 mod action;
 pub mod calls;
 mod doors;
@@ -24,6 +24,8 @@ mod floors;
 mod gates;
 mod reports;
 mod stepping;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::sync::Arc;
@@ -287,7 +289,8 @@ impl Control {
                 let look = self.look(Vec::new());
                 self.looks.asks.push((look, Asked { worker, number, gate, epoch }));
             }
-            ToControl::Adopted(worker, version) => self.adopted(worker, version),
+            // A report that follows a standing in a worker's queue says what this would.
+            ToControl::Adopted(..) => {}
             ToControl::Pong(worker, _) => self.pings.answered[worker.0] = self.clock.now(),
             ToControl::Stopped { worker, unclean } => self.worker_stopped(worker, &unclean),
         }

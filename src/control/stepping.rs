@@ -40,8 +40,8 @@ enum Phase {
     Running,
     SteppingDown,
     WorkersFinish,
-    /// The floor file is to say that this door has left, before its record does.
-    Noting,
+    /// The floor file is to say in both slots that this door has left, before its record does: so often still.
+    Noting(u8),
     Leaving,
 }
 
@@ -151,8 +151,12 @@ impl Control {
                 self.tell_all(|| ToWorker::Stop);
             }
             Phase::WorkersFinish if self.stop.stopped.len() == self.workers.len() => self.note_leaving(),
-            Phase::Noting if self.floors.is_settled() => self.leave(true),
-            Phase::Noting if late => self.leave(false),
+            Phase::Noting(0) if self.floors.is_settled() => self.leave(true),
+            Phase::Noting(more) if more > 0 && self.floors.is_settled() => {
+                self.stop.phase = Phase::Noting(more - 1);
+                self.floors.write_again();
+            }
+            Phase::Noting(_) if late => self.leave(false),
             Phase::WorkersFinish if late => {
                 tracing::warn!("the grace period is over: cutting what is still in flight");
                 self.stop.deadline = None;
@@ -174,7 +178,7 @@ impl Control {
     /// Nothing is sent any more. That goes into the floor file first: a door whose record is gone, and whose file does
     /// not say so, would start as if nobody else could have opened.
     fn note_leaving(&mut self) {
-        self.stop.phase = Phase::Noting;
+        self.stop.phase = Phase::Noting(1);
         self.stop.deadline = Some(self.clock.now().plus(Duration::from_secs(2)));
         for gate in self.gates.ids().filter(|gate| self.is_clean(*gate)).collect::<Vec<_>>() {
             let name = self.gates.name(gate);

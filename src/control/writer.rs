@@ -21,7 +21,7 @@ use crate::event::{Event, TermEnd};
 use crate::fence::mechanism::{Mechanism, Mechanisms};
 use crate::fence::tenure::{Armed, Leader, Standing};
 use crate::fence::{Moment, Nonce, Resource, Term, WriterId};
-use crate::mailbox::{ToWorker, WorkerId};
+use crate::mailbox::ToWorker;
 
 /// So many elections run at once: enough to hide the round trips of a thousand resources, few enough for any etcd.
 const ELECTIONS_AT_ONCE: usize = 32;
@@ -40,10 +40,8 @@ pub struct Writer {
     keep_on_loss: bool,
     pub(super) campaigns: BTreeMap<Resource, Campaign>,
     pub(super) standing: Standing,
-    published: u64,
     dirty: bool,
     pub(super) deadline: Option<Moment>,
-    adopted: Vec<u64>,
     elections: Arc<Semaphore>,
     due: BTreeSet<(Moment, Resource)>,
     to_register: BTreeSet<Resource>,
@@ -102,10 +100,8 @@ impl Writer {
             keep_on_loss: any && keep_on_loss,
             campaigns,
             standing: Standing::new(mechanisms),
-            published: 0,
             dirty: false,
             deadline: None,
-            adopted: vec![0; config.workers],
             elections: Arc::new(Semaphore::new(ELECTIONS_AT_ONCE)),
             due: BTreeSet::new(),
             to_register: BTreeSet::new(),
@@ -115,11 +111,6 @@ impl Writer {
 
     pub(super) fn wakes_at(&self) -> Option<Moment> {
         self.due.first().map(|(at, _)| *at)
-    }
-
-    /// Whether every worker works with this version of the standing, or a later one.
-    pub(super) fn has_adopted(&self, version: u64) -> bool {
-        self.adopted.iter().all(|adopted| *adopted >= version)
     }
 
     fn set(&mut self, resource: &Resource, state: State) {
@@ -198,14 +189,9 @@ impl Control {
     /// The workers learn of what has changed, at most once a round.
     pub(super) fn publish_standing(&mut self) {
         if std::mem::take(&mut self.writer.dirty) {
-            self.writer.published = self.writer.standing.version;
             let standing = Arc::new(self.writer.standing.clone());
             self.tell_all(|| ToWorker::Standing(Arc::clone(&standing)));
         }
-    }
-
-    pub(super) fn adopted(&mut self, worker: WorkerId, version: u64) {
-        self.writer.adopted[worker.0] = version;
     }
 
     // ---- candidacies -------------------------------------------------------------------------------------------

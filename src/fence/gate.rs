@@ -216,6 +216,14 @@ impl Gate {
         self.phase == Phase::Open
     }
 
+    /// The other door that keeps it shut.
+    pub fn blocked_by(&self) -> Option<&Arc<str>> {
+        match &self.phase {
+            Phase::Shut(Cause::Blocked(by)) => Some(by),
+            _ => None,
+        }
+    }
+
     /// What may still take effect.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
