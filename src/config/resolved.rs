@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fence::{Resource, WriterId};
-use crate::rules::Rule;
+use crate::rules::Rules;
 
 /// A whole configuration.
 #[derive(Clone, Debug)]
@@ -117,6 +117,8 @@ pub struct ResourceSettings {
     pub label: Arc<str>,
     /// How its writes are drained.
     pub drain: Drain,
+    /// How long one of its requests is held at most; [`Hold::timeout`] where there is none.
+    pub hold_timeout: Option<Duration>,
     /// What ends its writes in the target.
     pub fence_action: Option<FenceAction>,
 }
@@ -165,9 +167,9 @@ pub struct Listener {
     pub upstream: Upstream,
     /// The resource where no rule names one.
     pub resource: Option<Resource>,
-    /// How requests are told apart, in order.
-    pub rules: Vec<Rule>,
-    /// Every resource that this listener can name, sorted.
+    /// How requests are told apart. What it judges names a resource by its place in `serves`.
+    pub rules: Rules,
+    /// Every resource that this listener can name, sorted: [`Rules::resources`].
     pub serves: Vec<Resource>,
     /// What one peer may use.
     pub limits: Limits,

@@ -1,0 +1,346 @@
+//! A listener as written. See [`super::raw`] for how these comments are used.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::forms::{Endpoint, Listen, Name, Resource, Size, Upstream as UpstreamUrl, Wait, Written};
+
+/// One listener. Keys of the other role are refused.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-not-in-this-version" = ["tls", "idempotency", "stale", "signatures"]))]
+pub struct Listener {
+    /// Its name, unique in the file: the label `listener` of metrics.
+    #[schemars(required)]
+    pub name: Option<Written<Name>>,
+    /// What it is.
+    #[schemars(required)]
+    pub role: Option<Role>,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// Where it listens: `127.0.0.1:8080`, `[::1]:8080`, or `:8080` for all IPv4 addresses of the host. Port 0 lets
+    /// the system choose.
+    #[schemars(required, extend("x-flag" = "--listen"))]
+    pub listen: Option<Written<Listen>>,
+    /// Where requests go: a guard's target, or the guard of a stamp.
+    #[schemars(required)]
+    pub upstream: Option<Upstream>,
+    /// The resource where no rule names one. It is listed under `resources`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-flag" = "--resource"))]
+    pub resource: Option<Written<Resource>>,
+    /// How requests are told apart. The first rule that matches and states a kind gives the kind; the first that
+    /// states a resource gives the resource. Without one, GET, HEAD, OPTIONS and TRACE read and all else writes (also
+    /// gRPC calls, upgrades, and requests with a method-override field), to `resource`.
+    #[schemars(with = "Vec<Rule>")]
+    pub rules: Vec<Option<Rule>>,
+    /// What one listener, and one peer, may use.
+    pub limits: Limits,
+
+    /// Guard: refuse (`enforce`), or forward everything and only count what would have been refused (`audit`).
+    #[schemars(extend("x-flag" = "--mode"))]
+    pub mode: Mode,
+    /// Guard: the name of the target that this door stands before. Doors of one target agree with each other.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "the listener's name less `-guard`"))]
+    pub target: Option<Written<Name>>,
+    /// Guard: whether it is the target's only door.
+    pub doors: DoorKind,
+    /// What to do when the coordinator cannot be reached. A guard: `keep` admitting the epoch that it has (nobody can
+    /// be elected meanwhile), or `close` when its session has run out. A stamp: `stop` at the deadline, or `keep`
+    /// stamping, which is right only where every effect of the writer goes through a guard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-flag" = "--on-coordinator-loss", "x-default" = "`keep` for a guard, `stop` for a stamp"))]
+    pub on_coordinator_loss: Option<CoordinatorLoss>,
+    /// Guard: whether reads need a stamp too.
+    pub fence_reads: bool,
+    /// Guard: whether a stamp of an epoch alone, without a nonce, is taken: what a client without a sidecar sends.
+    pub bare_stamps: Allow,
+    /// Guard: whether the target sees the stamp.
+    pub forward_stamp: bool,
+
+    /// Stamp: the address at which other writers' clients reach this listener: what a refusal elsewhere names as the
+    /// leader's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-flag" = "--advertise"))]
+    pub advertise: Option<Written<Endpoint>>,
+    /// Stamp: the resources to campaign for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "every resource that this listener can name"))]
+    pub campaign: Option<Vec<Written<Resource>>>,
+    /// Stamp: what to do with a stamp that the service itself sent.
+    pub incoming_stamp: IncomingStamp,
+    /// Stamp: whether a write must say, in `Fencing-Expect`, which epoch its work began under.
+    pub expect: Expect,
+    /// Stamp: what to do with requests while the writer is elected and not every door has drained yet.
+    pub until_armed: UntilArmed,
+}
+
+impl Default for Listener {
+    fn default() -> Listener {
+        Listener {
+            name: None,
+            role: None,
+            protocol: Protocol::Http,
+            listen: None,
+            upstream: None,
+            resource: None,
+            rules: Vec::new(),
+            limits: Limits::default(),
+            mode: Mode::Enforce,
+            target: None,
+            doors: DoorKind::Sole,
+            on_coordinator_loss: None,
+            fence_reads: false,
+            bare_stamps: Allow::Allow,
+            forward_stamp: true,
+            advertise: None,
+            campaign: None,
+            incoming_stamp: IncomingStamp::Refuse,
+            expect: Expect::Optional,
+            until_armed: UntilArmed::Hold,
+        }
+    }
+}
+
+/// The keys that only a guard has.
+pub(super) const OF_A_GUARD: &[&str] = &["mode", "target", "doors", "fence_reads", "bare_stamps", "forward_stamp"];
+/// The keys that only a stamp has.
+pub(super) const OF_A_STAMP: &[&str] = &["advertise", "campaign", "incoming_stamp", "expect", "until_armed"];
+
+/// What a listener is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(extend("x-not-in-this-version" = ["route"]))]
+pub enum Role {
+    /// In front of the target: checks the stamp of each write.
+    Guard,
+    /// Beside a writer: campaigns for it, and stamps its writes.
+    Stamp,
+}
+
+/// What a listener speaks.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(extend("x-not-in-this-version" = ["tcp", "postgres", "redis", "messages", "nats", "kafka", "rabbitmq", "https"]))]
+pub enum Protocol {
+    /// HTTP/1.1, HTTP/2 without TLS (h2c), and gRPC.
+    Http,
+}
+
+/// Whether it is the target's only door.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(extend("x-not-in-this-version" = ["shared"]))]
+pub enum DoorKind {
+    /// The only one: another stays shut until this one has left.
+    Sole,
+}
+
+/// Whether a guard refuses.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Refuse what is stale.
+    Enforce,
+    /// Forward everything; count and log what would have been refused. Nothing is fenced.
+    Audit,
+}
+
+/// What to do without the coordinator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CoordinatorLoss {
+    /// Go on.
+    Keep,
+    /// A guard: admit nothing after its session has run out.
+    Close,
+    /// A stamp: stop at the deadline.
+    Stop,
+}
+
+/// Whether something is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Allow {
+    /// It is.
+    Allow,
+    /// It is refused.
+    Refuse,
+}
+
+/// What a stamping sidecar does with a stamp that its service sent.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IncomingStamp {
+    /// Refuse the request: two sources of truth are one too many.
+    Refuse,
+    /// Require one on each write, and that it is the term that is held.
+    Require,
+    /// Take it off and put the own one on. Unsafe: a write that the service meant for an old term leaves under the
+    /// new one.
+    Strip,
+}
+
+/// Whether `Fencing-Expect` is required.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Expect {
+    /// It is checked where it is there.
+    Optional,
+    /// A write without it is refused.
+    Require,
+}
+
+/// What a stamping sidecar does with requests of a term that is not armed yet.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UntilArmed {
+    /// Hold them, reads too, so that the service reads only what is settled.
+    Hold,
+    /// Refuse them (503, not applied).
+    Refuse,
+    /// Let them through: reads may see what is not settled yet.
+    Pass,
+}
+
+/// Where requests go, and for how long.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[schemars(extend("x-not-in-this-version" = ["tls"]))]
+pub struct Upstream {
+    /// `http://host[:port]`, without a path: paths are forwarded as they come.
+    #[schemars(required, extend("x-flag" = "--upstream"))]
+    pub url: Option<Written<UpstreamUrl>>,
+    /// Which HTTP version to speak to it.
+    pub version: Version,
+    /// To make a connection. Past it: 502, not applied.
+    pub connect_timeout: Written<Wait>,
+    /// From the request's last byte to the answer's head, and between two parts of the answer. Past it: 504, and
+    /// whether the write was applied is unknown.
+    pub response_timeout: Written<Wait>,
+    /// How long the kernel goes on sending what nobody acknowledges, and how long a body may make no progress.
+    pub send_timeout: Written<Wait>,
+    /// How long an idle connection is kept.
+    pub idle_timeout: Written<Wait>,
+    /// Answers of the target with these statuses count as no answer: it may be a proxy itself, and the write behind
+    /// it may still run. From 500 to 599.
+    #[schemars(inner(range(min = 500, max = 599)))]
+    pub no_answer: Vec<u16>,
+}
+
+impl Default for Upstream {
+    fn default() -> Upstream {
+        Upstream {
+            url: None,
+            version: Version::Same,
+            connect_timeout: Written::default_of("1s"),
+            response_timeout: Written::default_of("30s"),
+            send_timeout: Written::default_of("5s"),
+            idle_timeout: Written::default_of("30s"),
+            no_answer: vec![502, 504],
+        }
+    }
+}
+
+/// Which HTTP version an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Version {
+    /// As the request came.
+    Same,
+    /// HTTP/1.1 always.
+    Http1,
+    /// HTTP/2 with prior knowledge always.
+    Http2,
+}
+
+/// What one listener, and one peer, may use.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Connections of the listener, over all workers.
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub connections: u32,
+    /// Streams of an HTTP/2 connection.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub streams: u32,
+    /// Fields of a request's head.
+    #[schemars(range(min = 1, max = 10_000))]
+    pub headers: u32,
+    /// Bytes of a request's head, at least 1KiB and at most 16MiB.
+    pub header_bytes: Written<Size>,
+    /// From a head's first byte to its last.
+    pub header_timeout: Written<Wait>,
+    /// Between two parts of a request's body.
+    pub body_idle_timeout: Written<Wait>,
+    /// Between two requests.
+    pub idle_timeout: Written<Wait>,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            connections: 10_000,
+            streams: 100,
+            headers: 100,
+            header_bytes: Written::default_of("64KiB"),
+            header_timeout: Written::default_of("10s"),
+            body_idle_timeout: Written::default_of("30s"),
+            idle_timeout: Written::default_of("60s"),
+        }
+    }
+}
+
+/// One rule: what a request must have (all that is written), and what is said of it (at least one of `kind`,
+/// `resource`, `unarmed`).
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rule {
+    /// One of these methods, in capitals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub method: Option<Vec<String>>,
+    /// This path: plain segments, `{var}` for one segment of `A-Z a-z 0-9 . _ -` (64 at most), and at the end `/**`
+    /// for any rest, also none. Where a listener has such a rule, a path that is not in normal form is refused (400).
+    /// A final `/` makes no difference.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// These fields, each with a value or `"{var}"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub header: Option<BTreeMap<String, String>>,
+    /// A gRPC call of this method: `pkg.Service/Method`, a final `*` for any rest of the method's name. Only such a
+    /// rule makes a read of a gRPC call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grpc: Option<String>,
+    /// Then it is a read or a write. A rule with `method` does not make a read of a request that has a
+    /// method-override field: its method is not what the target will do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<KindWord>,
+    /// Then it is for this resource; `{var}` stands for what `path` or `header` found. It must be listed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<String>,
+    /// Stamp: then it passes although the term is not armed yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unarmed: Option<Unarmed>,
+}
+
+/// Read or write.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum KindWord {
+    /// It changes nothing.
+    Read,
+    /// It may change something.
+    Write,
+}
+
+/// What to do while the term is not armed.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Unarmed {
+    /// Let it through.
+    Pass,
+}
