@@ -36,7 +36,9 @@ impl<'a> Check<'a> {
             Content::Map(_) if types.contains(&"object") => Some(self.map(node, schema, path)),
             Content::List(_) if types.contains(&"array") => self.list(node, schema, path),
             Content::Bool(_) if types.contains(&"boolean") => Some(node),
-            Content::Number(text) if types.contains(&"integer") && whole(text).is_some() => self.number(node, schema, path),
+            Content::Number(text) if types.contains(&"integer") && whole(text).is_some() => {
+                self.number(node, schema, path)
+            }
             Content::Number(_) if types.contains(&"number") => self.number(node, schema, path),
             Content::Text(_) if types.contains(&"string") => self.text(node, schema, path),
             _ => {
@@ -157,7 +159,12 @@ impl<'a> Check<'a> {
     fn word(&mut self, node: Node, words: &[&str], schema: &Value, path: &KeyPath) -> Option<Node> {
         let choice = words.join(", ");
         let Content::Text(text) = &node.content else {
-            self.report.add(node.place, path, format!("{path} is {}", describe(&node)), format!("write one of: {choice}"));
+            self.report.add(
+                node.place,
+                path,
+                format!("{path} is {}", describe(&node)),
+                format!("write one of: {choice}"),
+            );
             return None;
         };
         if words.contains(&text.as_str()) {
@@ -181,7 +188,8 @@ impl<'a> Check<'a> {
             let what = format!("the key '{key}' {within} is {NOT_YET}");
             return self.report.add(place, &key_path, what, "take it out: it would have no effect");
         }
-        let known: Vec<&str> = schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
+        let known: Vec<&str> =
+            schema["properties"].as_object().into_iter().flatten().map(|(key, _)| key.as_str()).collect();
         let near = suggestion(key, known.iter().copied());
         let what = format!("unknown key '{}' {within}{near}", shortened(key));
         let help = if key == "<<" {
@@ -224,7 +232,9 @@ impl<'a> Check<'a> {
         let types = types(schema);
         let help = match (&node.content, written) {
             (_, Some(text)) if types.contains(&"string") => format!("put it in quotes: \"{text}\""),
-            (Content::Text(text), _) if types.contains(&"boolean") && is_yes_or_no(text) => "write true or false".to_owned(),
+            (Content::Text(text), _) if types.contains(&"boolean") && is_yes_or_no(text) => {
+                "write true or false".to_owned()
+            }
             (Content::Text(text), _) if text.parse::<f64>().is_ok() => format!("take the quotes off: {text}"),
             (Content::Null, _) => format!("write {wanted} after the ':', or take the key out"),
             (content, _) if types.contains(&"array") && !matches!(content, Content::Map(_)) => {
@@ -311,6 +321,10 @@ fn shown(node: &Node) -> String {
 /// A text that fits into a message, on one line.
 fn shortened(text: &str) -> String {
     const MOST: usize = 80;
-    let plain: String = text.chars().take(MOST).flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect();
+    let plain: String = text
+        .chars()
+        .take(MOST)
+        .flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] })
+        .collect();
     if text.chars().nth(MOST).is_some() { plain + "..." } else { plain }
 }

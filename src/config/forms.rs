@@ -189,7 +189,10 @@ fn wait(text: &str) -> Result<Duration, Unfit> {
 fn upstream(text: &str) -> Result<Origin, Unfit> {
     let origin = units::origin(text)?;
     if origin.secure {
-        return Err(Unfit::new(format!("is https, which is {NOT_YET}"), "write an http:// URL, on a network that you trust"));
+        return Err(Unfit::new(
+            format!("is https, which is {NOT_YET}"),
+            "write an http:// URL, on a network that you trust",
+        ));
     }
     Ok(origin)
 }
@@ -209,9 +212,29 @@ fn resource(text: &str) -> Result<fence::Resource, Unfit> {
 
 /// Fields that mean something else, to HTTP or to epochgate itself.
 const TAKEN: &[&str] = &[
-    "authorization", "connection", "content-length", "content-type", "cookie", "date", "expect", "fencing-expect",
-    "fencing-refused", "forwarded", "host", "keep-alive", "proxy-authorization", "proxy-connection", "set-cookie", "te",
-    "trailer", "transfer-encoding", "upgrade", "via", "x-forwarded-for", "x-http-method", "x-http-method-override",
+    "authorization",
+    "connection",
+    "content-length",
+    "content-type",
+    "cookie",
+    "date",
+    "expect",
+    "fencing-expect",
+    "fencing-refused",
+    "forwarded",
+    "host",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "set-cookie",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "via",
+    "x-forwarded-for",
+    "x-http-method",
+    "x-http-method-override",
     "x-method-override",
 ];
 
@@ -233,7 +256,10 @@ fn prefix(text: &str) -> Result<String, Unfit> {
         return Err(Unfit::new("does not begin with '/'", format!("write /{text}")));
     }
     if text.len() > 256 || !text.bytes().all(plain) || text.contains("//") {
-        return Err(Unfit::new("is no prefix", "write printable ASCII without blanks or empty parts, at most 256 characters"));
+        return Err(Unfit::new(
+            "is no prefix",
+            "write printable ASCII without blanks or empty parts, at most 256 characters",
+        ));
     }
     Ok(if text.ends_with('/') { text.to_owned() } else { format!("{text}/") })
 }

@@ -71,7 +71,10 @@ pub fn read_file(path: &Path) -> Result<String, Problem> {
         .and_then(|file| file.take(most).read_to_end(&mut bytes))
         .map_err(|error| problem(format!("the file cannot be read: {error}"), "check the path of --config"))?;
     if bytes.len() > LARGEST_FILE {
-        return Err(problem("the file has more than 1 MiB".into(), "name many resources with a range: \"orders/{0..63}\""));
+        return Err(problem(
+            "the file has more than 1 MiB".into(),
+            "name many resources with a range: \"orders/{0..63}\"",
+        ));
     }
     String::from_utf8(bytes).map_err(|_| problem("the file is not UTF-8".into(), "save it as UTF-8"))
 }
@@ -113,7 +116,12 @@ pub fn load_in(
         Ok(raw) => raw,
         Err(error) => {
             // The check lets nothing through that does not fit; if it ever does, say so rather than guess.
-            problems.add(Place::Whole, &KeyPath::root(), format!("the file cannot be read: {error}"), "report this as a bug");
+            problems.add(
+                Place::Whole,
+                &KeyPath::root(),
+                format!("the file cannot be read: {error}"),
+                "report this as a bug",
+            );
             return Err(problems.sorted());
         }
     };

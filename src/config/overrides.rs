@@ -74,8 +74,23 @@ impl Single {
 
 /// Every flag that means a key.
 pub(super) const FLAGS: &[&str] = &[
-    "--id", "--state-dir", "--etcd", "--embedded", "--prefix", "--lease-ttl", "--listen", "--upstream", "--resource", "--mode",
-    "--on-coordinator-loss", "--advertise", "--admin", "--audit", "--log-format", "--log-level", "--workers",
+    "--id",
+    "--state-dir",
+    "--etcd",
+    "--embedded",
+    "--prefix",
+    "--lease-ttl",
+    "--listen",
+    "--upstream",
+    "--resource",
+    "--mode",
+    "--on-coordinator-loss",
+    "--advertise",
+    "--admin",
+    "--audit",
+    "--log-format",
+    "--log-level",
+    "--workers",
 ];
 
 impl Overrides {

@@ -225,7 +225,8 @@ mod tests {
             path: KeyPath::root().key("listeners").index(0).key("upstreem"),
         };
         assert_eq!(at.path.to_string(), "listeners[0].upstreem");
-        let what = format!("unknown key 'upstreem' in listeners[0]{}", suggestion("upstreem", ["upstream"].into_iter()));
+        let what =
+            format!("unknown key 'upstreem' in listeners[0]{}", suggestion("upstreem", ["upstream"].into_iter()));
         let problem = Problem { at, what, help: "known keys: upstream".into() };
         assert_eq!(
             problem.to_string(),
@@ -233,7 +234,10 @@ mod tests {
         );
         let flag = Location { file: None, place: Place::Flag("--lease-ttl"), path: KeyPath::root() };
         assert_eq!(flag.to_string(), "--lease-ttl (EPOCHGATE_LEASE_TTL)");
-        assert_eq!(KeyPath::root().key("resources").key("a/{0..3}").key("drain").to_string(), "resources[\"a/{0..3}\"].drain");
+        assert_eq!(
+            KeyPath::root().key("resources").key("a/{0..3}").key("drain").to_string(),
+            "resources[\"a/{0..3}\"].drain"
+        );
     }
 
     #[test]

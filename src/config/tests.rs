@@ -86,14 +86,23 @@ fn the_defaults_are_those_of_the_reference() {
     assert!(!config.adopt_floor);
     let coordinator = &config.coordinator;
     assert_eq!(coordinator.prefix, "/epochgate/v1/");
-    assert_eq!((coordinator.lease_ttl, coordinator.request_timeout, coordinator.verify_every), (seconds(5), seconds(1), seconds(1)));
+    assert_eq!(
+        (coordinator.lease_ttl, coordinator.request_timeout, coordinator.verify_every),
+        (seconds(5), seconds(1), seconds(1))
+    );
     assert!(matches!(&coordinator.kind, CoordinatorKind::Embedded(path) if path == Path::new("./e.db")));
     assert_eq!((config.clock.max_drift, config.clock.margin), (0.01, Duration::from_millis(100)));
     let orders = &config.resources[&"orders".parse().expect("a name")];
     let drain = orders.drain;
-    assert_eq!((drain.timeout, drain.quarantine, drain.by_time, drain.on_timeout), (seconds(5), seconds(35), true, OnTimeout::Hold));
+    assert_eq!(
+        (drain.timeout, drain.quarantine, drain.by_time, drain.on_timeout),
+        (seconds(5), seconds(35), true, OnTimeout::Hold)
+    );
     assert_eq!((config.hold.requests, config.hold.bytes, config.hold.timeout), (1000, 16 << 20, seconds(10)));
-    assert_eq!((config.step_down.timeout, config.step_down.pause, config.shutdown_grace), (seconds(5), seconds(5), seconds(30)));
+    assert_eq!(
+        (config.step_down.timeout, config.step_down.pause, config.shutdown_grace),
+        (seconds(5), seconds(5), seconds(30))
+    );
     assert_eq!(config.admin.listen, Some("127.0.0.1:9464".parse().expect("an address")));
     assert_eq!((config.admin.socket, config.history), (None, None));
     assert_eq!((config.audit.output, config.audit.queue), (AuditOutput::Stdout, 8192));
@@ -115,9 +124,15 @@ fn the_defaults_of_a_listener_are_those_of_the_reference() {
     assert_eq!((guard.fence_reads, guard.bare_stamps, guard.forward_stamp), (false, true, true));
     let limits = listener.limits;
     assert_eq!((limits.connections, limits.streams, limits.headers, limits.header_bytes), (10_000, 100, 100, 65_536));
-    assert_eq!((limits.header_timeout, limits.body_idle_timeout, limits.idle_timeout), (seconds(10), seconds(30), seconds(60)));
+    assert_eq!(
+        (limits.header_timeout, limits.body_idle_timeout, limits.idle_timeout),
+        (seconds(10), seconds(30), seconds(60))
+    );
     let (_, stamp) = stamp(&config);
-    assert_eq!((stamp.incoming_stamp, stamp.expect_required, stamp.until_armed), (IncomingStamp::Refuse, false, UntilArmed::Hold));
+    assert_eq!(
+        (stamp.incoming_stamp, stamp.expect_required, stamp.until_armed),
+        (IncomingStamp::Refuse, false, UntilArmed::Hold)
+    );
     assert_eq!((stamp.keep_on_coordinator_loss, stamp.advertise.is_none(), stamp.campaign.len()), (false, true, 1));
 }
 
@@ -184,7 +199,8 @@ admin: [x]
 
 #[test]
 fn a_problem_says_what_to_do() {
-    let problems = load_text("listeners: []\nresources: {}\ncoordinator: { etcd: { endpoints: [] } }\n").expect_err("problems");
+    let problems =
+        load_text("listeners: []\nresources: {}\ncoordinator: { etcd: { endpoints: [] } }\n").expect_err("problems");
     for problem in &problems {
         assert!(!problem.help.is_empty(), "{problem}");
     }
@@ -201,29 +217,113 @@ fn with(from: &str, to: &str) -> String {
 #[test]
 fn what_cannot_make_sense_is_refused() {
     for (from, to, expected) in [
-        ("coordinator: { embedded: ./e.db }\n", "", "f.yaml:1:1: there is no coordinator: nothing says where epochs live"),
-        ("{ embedded: ./e.db }", "{ embedded: e, etcd: { endpoints: [\"http://a:1\"] } }", "f.yaml:1:28: coordinator has both etcd and embedded"),
+        (
+            "coordinator: { embedded: ./e.db }\n",
+            "",
+            "f.yaml:1:1: there is no coordinator: nothing says where epochs live",
+        ),
+        (
+            "{ embedded: ./e.db }",
+            "{ embedded: e, etcd: { endpoints: [\"http://a:1\"] } }",
+            "f.yaml:1:28: coordinator has both etcd and embedded",
+        ),
         ("{ embedded: ./e.db }", "{ etcd: }", "f.yaml:1:14: there is no coordinator: nothing says where epochs live"),
         ("{ embedded: ./e.db }", "{ etcd: {} }", "f.yaml:1:22: coordinator.etcd has no 'endpoints'"),
-        ("{ embedded: ./e.db }", "{ etcd: { endpoints: [\"https://a:1\"] } }", "f.yaml:1:22: https endpoints need the authority to trust"),
-        ("{ embedded: ./e.db }", "{ etcd: { endpoints: [\"http://a:1\"], tls: { ca: c } } }", "f.yaml:1:57: tls is configured, and no endpoint is https"),
-        ("{ orders: }", "{ orders: , \"orders/{0..3}\": , orders/2: }", "f.yaml:2:44: resources: 'orders/2' is listed twice, by 'orders/2' and by 'orders/{0..3}'"),
-        ("{ orders: }", "{ order: }", "f.yaml:4:117: listeners[0].resource: 'orders' is not listed under resources (did you mean 'order'?)"),
-        (", resource: orders }\n  - { name: orders-s", " }\n  - { name: orders-s", "f.yaml:4:5: listeners[0] can name no resource"),
-        ("name: orders-stamp", "name: orders-guard", "f.yaml:5:13: listeners[1].name: 'orders-guard' is the name of another listener too (listeners[0].name)"),
-        (":8081", "127.0.0.1:8080", "f.yaml:5:48: listeners[1].listen: 127.0.0.1:8080 is taken already by listeners[0].listen (0.0.0.0:8080)"),
-        (":8081", ":9464", "f.yaml:1:1: admin.listen: 127.0.0.1:9464 is taken already by listeners[1].listen (0.0.0.0:9464)"),
-        ("role: stamp,", "role: guard, target: orders,", "f.yaml:5:47: listeners[1].target: the listeners 'orders-guard' and 'orders-stamp' both guard 'orders' at the target 'orders'"),
-        ("role: stamp,", "role: stamp, campaign: [other],", "f.yaml:5:49: listeners[1].campaign[0]: 'other' is not listed under resources"),
-        ("role: stamp,", "role: stamp, on_coordinator_loss: close,", "f.yaml:5:59: listeners[1].on_coordinator_loss: 'close' is for a guard"),
-        ("role: guard,", "role: guard, on_coordinator_loss: stop,", "f.yaml:4:59: listeners[0].on_coordinator_loss: 'stop' is for a stamp"),
-        ("role: guard,", "role: guard, rules: [{ path: /x, unarmed: pass }],", "f.yaml:4:67: listeners[0].rules[0].unarmed: a guard has no terms of its own"),
-        ("role: guard,", "role: guard, rules: [{ path: x, kind: read }],", "f.yaml:4:54: listeners[0].rules[0].path: 'x' does not begin with '/'"),
-        ("role: guard,", "role: guard, rules: [{ path: /x }],", "f.yaml:4:46: listeners[0].rules[0]: the rule says nothing"),
-        ("role: guard,", "role: guard, rules: [{ path: \"/{s}\", resource: \"x/{s}\" }],", "f.yaml:4:72: listeners[0].rules[0].resource: no listed resource is of the form 'x/{s}'"),
-        ("role: guard,", "role: guard, rules: [{ resource: \"orders/{s}\" }],", "f.yaml:4:58: listeners[0].rules[0].resource: nothing binds '{s}'"),
-        ("role: guard,", "role: guard, limits: { header_bytes: 10 },", "f.yaml:4:62: listeners[0].limits.header_bytes: 10 bytes are out of range"),
-        ("{ orders: }", "{ orders: { fence_action: { command: [\"\"] } } }", "f.yaml:2:50: resources.orders.fence_action.command: names no program"),
+        (
+            "{ embedded: ./e.db }",
+            "{ etcd: { endpoints: [\"https://a:1\"] } }",
+            "f.yaml:1:22: https endpoints need the authority to trust",
+        ),
+        (
+            "{ embedded: ./e.db }",
+            "{ etcd: { endpoints: [\"http://a:1\"], tls: { ca: c } } }",
+            "f.yaml:1:57: tls is configured, and no endpoint is https",
+        ),
+        (
+            "{ orders: }",
+            "{ orders: , \"orders/{0..3}\": , orders/2: }",
+            "f.yaml:2:44: resources: 'orders/2' is listed twice, by 'orders/2' and by 'orders/{0..3}'",
+        ),
+        (
+            "{ orders: }",
+            "{ order: }",
+            "f.yaml:4:117: listeners[0].resource: 'orders' is not listed under resources (did you mean 'order'?)",
+        ),
+        (
+            ", resource: orders }\n  - { name: orders-s",
+            " }\n  - { name: orders-s",
+            "f.yaml:4:5: listeners[0] can name no resource",
+        ),
+        (
+            "name: orders-stamp",
+            "name: orders-guard",
+            "f.yaml:5:13: listeners[1].name: 'orders-guard' is the name of another listener too (listeners[0].name)",
+        ),
+        (
+            ":8081",
+            "127.0.0.1:8080",
+            "f.yaml:5:48: listeners[1].listen: 127.0.0.1:8080 is taken already by listeners[0].listen (0.0.0.0:8080)",
+        ),
+        (
+            ":8081",
+            ":9464",
+            "f.yaml:1:1: admin.listen: 127.0.0.1:9464 is taken already by listeners[1].listen (0.0.0.0:9464)",
+        ),
+        (
+            "role: stamp,",
+            "role: guard, target: orders,",
+            "f.yaml:5:47: listeners[1].target: the listeners 'orders-guard' and 'orders-stamp' both guard 'orders' at the target 'orders'",
+        ),
+        (
+            "role: stamp,",
+            "role: stamp, campaign: [other],",
+            "f.yaml:5:49: listeners[1].campaign[0]: 'other' is not listed under resources",
+        ),
+        (
+            "role: stamp,",
+            "role: stamp, on_coordinator_loss: close,",
+            "f.yaml:5:59: listeners[1].on_coordinator_loss: 'close' is for a guard",
+        ),
+        (
+            "role: guard,",
+            "role: guard, on_coordinator_loss: stop,",
+            "f.yaml:4:59: listeners[0].on_coordinator_loss: 'stop' is for a stamp",
+        ),
+        (
+            "role: guard,",
+            "role: guard, rules: [{ path: /x, unarmed: pass }],",
+            "f.yaml:4:67: listeners[0].rules[0].unarmed: a guard has no terms of its own",
+        ),
+        (
+            "role: guard,",
+            "role: guard, rules: [{ path: x, kind: read }],",
+            "f.yaml:4:54: listeners[0].rules[0].path: 'x' does not begin with '/'",
+        ),
+        (
+            "role: guard,",
+            "role: guard, rules: [{ path: /x }],",
+            "f.yaml:4:46: listeners[0].rules[0]: the rule says nothing",
+        ),
+        (
+            "role: guard,",
+            "role: guard, rules: [{ path: \"/{s}\", resource: \"x/{s}\" }],",
+            "f.yaml:4:72: listeners[0].rules[0].resource: no listed resource is of the form 'x/{s}'",
+        ),
+        (
+            "role: guard,",
+            "role: guard, rules: [{ resource: \"orders/{s}\" }],",
+            "f.yaml:4:58: listeners[0].rules[0].resource: nothing binds '{s}'",
+        ),
+        (
+            "role: guard,",
+            "role: guard, limits: { header_bytes: 10 },",
+            "f.yaml:4:62: listeners[0].limits.header_bytes: 10 bytes are out of range",
+        ),
+        (
+            "{ orders: }",
+            "{ orders: { fence_action: { command: [\"\"] } } }",
+            "f.yaml:2:50: resources.orders.fence_action.command: names no program",
+        ),
     ] {
         let text = with(from, to);
         let expected = expected.replace("command: names", "command names");
@@ -240,21 +340,27 @@ fn listening_at_port_0_twice_is_right() {
 #[test]
 fn the_inequalities_are_refused_with_their_numbers() {
     for (key, from, to, expected) in [
-        ("(1)", "./e.db", "./e.db, lease_ttl: 2500ms", "f.yaml:1:44: coordinator.lease_ttl: 2.5s is not a whole number of seconds of at least 2s, as leases are"),
-        ("(1)", "./e.db", "./e.db, lease_ttl: 1s", "f.yaml:1:44: coordinator.lease_ttl: 1s is not a whole number of seconds of at least 2s, as leases are"),
         (
-            "(2)", "./e.db", "./e.db, request_timeout: 1600ms",
+            "(1)",
+            "./e.db",
+            "./e.db, lease_ttl: 2500ms",
+            "f.yaml:1:44: coordinator.lease_ttl: 2.5s is not a whole number of seconds of at least 2s, as leases are",
+        ),
+        (
+            "(1)",
+            "./e.db",
+            "./e.db, lease_ttl: 1s",
+            "f.yaml:1:44: coordinator.lease_ttl: 1s is not a whole number of seconds of at least 2s, as leases are",
+        ),
+        (
+            "(2)",
+            "./e.db",
+            "./e.db, request_timeout: 1600ms",
             "f.yaml:1:50: coordinator: lease_ttl/3 + 2*request_timeout < lease_ttl*(1-max_drift) - margin does not hold: \
              5s/3 + 2*1.6s = 4.867s is not less than 5s*(1-0.01) - 100ms = 4.85s: a lease could run out between two attempts to keep it alive",
         ),
-        (
-            "(3)", "role: guard,", "role: guard, limits: {},",
-            "f.yaml:1:2: never",
-        ),
-        (
-            "(4)", "./e.db }", "./e.db, verify_every: 4s }\nlog: {}",
-            "f.yaml:1:2: never",
-        ),
+        ("(3)", "role: guard,", "role: guard, limits: {},", "f.yaml:1:2: never"),
+        ("(4)", "./e.db }", "./e.db, verify_every: 4s }\nlog: {}", "f.yaml:1:2: never"),
     ] {
         let text = with(from, to);
         if expected.ends_with("never") {
@@ -271,8 +377,10 @@ fn a_quarantine_outlasts_what_may_still_run() {
     let longer = with(upstream, &format!("{upstream}, response_timeout: 60s"));
     assert_eq!(
         bad(&longer),
-        ["f.yaml:4:137: listeners[0]: drain.quarantine >= upstream.response_timeout + upstream.send_timeout does not hold: \
-          35s is less than 60s + 5s = 65s: a write could still take effect when the drain ends"]
+        [
+            "f.yaml:4:137: listeners[0]: drain.quarantine >= upstream.response_timeout + upstream.send_timeout does not hold: \
+          35s is less than 60s + 5s = 65s: a write could still take effect when the drain ends"
+        ]
     );
     assert!(load_text(&format!("{longer}drain: {{ quarantine: 65s }}\n")).is_ok());
     assert_eq!(bad(&format!("{longer}drain: {{ quarantine: 64s }}\n")).len(), 1);
@@ -284,8 +392,10 @@ fn a_quarantine_outlasts_what_may_still_run() {
     let own = own.replacen("role: guard,", "role: guard, rules: [{ header: { s: \"{s}\" }, resource: \"a/{s}\" }],", 1);
     assert_eq!(
         bad(&own),
-        ["f.yaml:2:59: listeners[0]: resources[\"a/{0..63}\"].drain.quarantine >= upstream.response_timeout + upstream.send_timeout \
-          does not hold: 10s is less than 30s + 5s = 35s: a write could still take effect when the drain ends"]
+        [
+            "f.yaml:2:59: listeners[0]: resources[\"a/{0..63}\"].drain.quarantine >= upstream.response_timeout + upstream.send_timeout \
+          does not hold: 10s is less than 30s + 5s = 35s: a write could still take effect when the drain ends"
+        ]
     );
     // A stamp drains nothing.
     let upstream = "url: \"http://127.0.0.1:8080\"";
@@ -299,9 +409,11 @@ fn a_guard_that_closes_reads_often_enough() {
     let slow = closes.replacen("./e.db", "./e.db, verify_every: 4s", 1);
     assert_eq!(
         bad(&slow),
-        ["f.yaml:1:47: listeners[0]: verify_every + request_timeout < lease_ttl*(1-max_drift) - margin does not hold: 4s + 1s = 5s \
+        [
+            "f.yaml:1:47: listeners[0]: verify_every + request_timeout < lease_ttl*(1-max_drift) - margin does not hold: 4s + 1s = 5s \
           is not less than 5s*(1-0.01) - 100ms = 4.85s: with `on_coordinator_loss: close` the guard would shut although the \
-          coordinator answers"]
+          coordinator answers"
+        ]
     );
 }
 
@@ -315,19 +427,24 @@ fn a_shorter_lease_gets_a_shorter_call() {
 
 #[test]
 fn warnings_name_what_is_rarely_meant() {
-    let text = with("role: guard,", "role: guard, mode: audit,")
-        .replacen("role: stamp,", "role: stamp, incoming_stamp: strip, on_coordinator_loss: keep,", 1)
-        + "drain: { on_timeout: open }\nshutdown: { grace: 1s }\nhold: { timeout: 20s }\n";
+    let text = with("role: guard,", "role: guard, mode: audit,").replacen(
+        "role: stamp,",
+        "role: stamp, incoming_stamp: strip, on_coordinator_loss: keep,",
+        1,
+    ) + "drain: { on_timeout: open }\nshutdown: { grace: 1s }\nhold: { timeout: 20s }\n";
     let warnings = good(&text).warnings;
     let found: Vec<_> = warnings.iter().map(|problem| format!("{}: {}", problem.at, problem.what)).collect();
-    assert_eq!(found, [
-        "f.yaml:4:44: listeners[0].mode: audit forwards everything: nothing is fenced here",
-        "f.yaml:5:54: listeners[1].incoming_stamp: strip is unsafe: a write meant for an old term leaves under the new one",
-        "f.yaml:5:82: listeners[1].on_coordinator_loss: keep goes on stamping after the lease has run out",
-        "f.yaml:6:22: drain.on_timeout: open lets a new epoch in although a write of the old one may still land",
-        "f.yaml:7:20: shutdown.grace (1s) is shorter than drain.timeout (5s)",
-        "f.yaml:8:18: hold.timeout (20s) is shorter than drain.quarantine (35s): held writes are refused while a lost write or residue runs out",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "f.yaml:4:44: listeners[0].mode: audit forwards everything: nothing is fenced here",
+            "f.yaml:5:54: listeners[1].incoming_stamp: strip is unsafe: a write meant for an old term leaves under the new one",
+            "f.yaml:5:82: listeners[1].on_coordinator_loss: keep goes on stamping after the lease has run out",
+            "f.yaml:6:22: drain.on_timeout: open lets a new epoch in although a write of the old one may still land",
+            "f.yaml:7:20: shutdown.grace (1s) is shorter than drain.timeout (5s)",
+            "f.yaml:8:18: hold.timeout (20s) is shorter than drain.quarantine (35s): held writes are refused while a lost write or residue runs out",
+        ]
+    );
     assert_eq!(good(SMALL).warnings.len(), 1, "the defaults hold for less than the quarantine");
 }
 
@@ -362,7 +479,9 @@ fn a_single_listener_is_built_from_flags() {
     let (listener, guard) = guard(&config);
     assert_eq!((&*listener.name, &*guard.target), ("guard", "orders-7"));
     assert_eq!(listener.serves, ["orders/7".parse().expect("a name")]);
-    assert!(matches!(&config.coordinator.kind, CoordinatorKind::Etcd(etcd) if etcd.endpoints == ["http://127.0.0.1:2379"]));
+    assert!(
+        matches!(&config.coordinator.kind, CoordinatorKind::Etcd(etcd) if etcd.endpoints == ["http://127.0.0.1:2379"])
+    );
 
     let more = Overrides {
         id: Some("orders-a".into()),
@@ -386,7 +505,10 @@ fn a_single_listener_is_built_from_flags() {
     assert!(stamp.keep_on_coordinator_loss && config.adopt_floor);
     assert_eq!((config.admin.listen, config.coordinator.lease_ttl), (None, seconds(10)));
     assert_eq!((config.state_dir.as_path(), config.coordinator.prefix.as_str()), (Path::new("/tmp/x"), "/p/"));
-    assert_eq!((config.audit.output, config.log.format, config.log.level), (AuditOutput::Stderr, LogFormat::Json, tracing::Level::DEBUG));
+    assert_eq!(
+        (config.audit.output, config.log.format, config.log.level),
+        (AuditOutput::Stderr, LogFormat::Json, tracing::Level::DEBUG)
+    );
 }
 
 #[test]
@@ -401,22 +523,26 @@ fn problems_of_flags_name_the_flag() {
     };
     let problems = load_flags(&overrides, Some(Single::Guard)).expect_err("problems");
     let found: Vec<_> = problems.iter().map(|problem| format!("{}: {}", problem.at, problem.what)).collect();
-    assert_eq!(found, [
-        "--etcd (EPOCHGATE_ETCD): coordinator.etcd.endpoints[0]: '127.0.0.1:2379' has no scheme",
-        "--id (EPOCHGATE_ID): id: 'a b' is no id",
-        "--lease-ttl (EPOCHGATE_LEASE_TTL): coordinator.lease_ttl: '5' has no unit",
-        "--listen (EPOCHGATE_LISTEN): is missing",
-        "--mode (EPOCHGATE_MODE): listeners[0].mode: 'enforced' is not a word that is known here (did you mean 'enforce'?)",
-        "--resource (EPOCHGATE_RESOURCE): is missing",
-        "--upstream (EPOCHGATE_UPSTREAM): is missing",
-        "--workers (EPOCHGATE_WORKERS): workers: 'many' is no number of workers",
-    ]);
+    assert_eq!(
+        found,
+        [
+            "--etcd (EPOCHGATE_ETCD): coordinator.etcd.endpoints[0]: '127.0.0.1:2379' has no scheme",
+            "--id (EPOCHGATE_ID): id: 'a b' is no id",
+            "--lease-ttl (EPOCHGATE_LEASE_TTL): coordinator.lease_ttl: '5' has no unit",
+            "--listen (EPOCHGATE_LISTEN): is missing",
+            "--mode (EPOCHGATE_MODE): listeners[0].mode: 'enforced' is not a word that is known here (did you mean 'enforce'?)",
+            "--resource (EPOCHGATE_RESOURCE): is missing",
+            "--upstream (EPOCHGATE_UPSTREAM): is missing",
+            "--workers (EPOCHGATE_WORKERS): workers: 'many' is no number of workers",
+        ]
+    );
 }
 
 #[test]
 fn flags_go_over_the_file() {
     let load = |text: &str, overrides: &Overrides| load_in(Some((Path::new("f.yaml"), text)), overrides, None, &host());
-    let global = Overrides { lease_ttl: Some("9s".into()), etcd: vec!["http://a:1,http://b:2".into()], ..Overrides::default() };
+    let global =
+        Overrides { lease_ttl: Some("9s".into()), etcd: vec!["http://a:1,http://b:2".into()], ..Overrides::default() };
     let config = load(SMALL, &global).expect("a configuration").config;
     assert_eq!(config.coordinator.lease_ttl, seconds(9));
     assert!(matches!(&config.coordinator.kind, CoordinatorKind::Etcd(etcd) if etcd.endpoints.len() == 2));
@@ -424,16 +550,26 @@ fn flags_go_over_the_file() {
     let config = load(EXAMPLE, &embedded).expect("a configuration").config;
     assert!(matches!(&config.coordinator.kind, CoordinatorKind::Embedded(path) if path == Path::new("other.db")));
 
-    let problems = load(SMALL, &Overrides { listen: Some(":1".into()), ..Overrides::default() }).expect_err("two listeners");
-    assert_eq!(problems[0].to_string(), "--listen (EPOCHGATE_LISTEN): is about one listener, and the file has 2\n  help: write it into the file, at the listener that is meant");
+    let problems =
+        load(SMALL, &Overrides { listen: Some(":1".into()), ..Overrides::default() }).expect_err("two listeners");
+    assert_eq!(
+        problems[0].to_string(),
+        "--listen (EPOCHGATE_LISTEN): is about one listener, and the file has 2\n  help: write it into the file, at the listener that is meant"
+    );
     let one: String = SMALL.lines().take(4).map(|line| format!("{line}\n")).collect();
-    let overrides = Overrides { resource: vec!["jobs".into()], listen: Some("[::1]:1".into()), mode: Some("audit".into()), ..Overrides::default() };
+    let overrides = Overrides {
+        resource: vec!["jobs".into()],
+        listen: Some("[::1]:1".into()),
+        mode: Some("audit".into()),
+        ..Overrides::default()
+    };
     let config = load(&one, &overrides).expect("a configuration").config;
     let (listener, guard) = guard(&config);
     assert_eq!((listener.listen, guard.mode), ("[::1]:1".parse().expect("an address"), Mode::Audit));
     assert_eq!(listener.serves, ["jobs".parse().expect("a name")]);
 
-    let problems = load_in(Some((Path::new("f.yaml"), &one)), &flags(), Some(Single::Guard), &host()).expect_err("two sources");
+    let problems =
+        load_in(Some((Path::new("f.yaml"), &one)), &flags(), Some(Single::Guard), &host()).expect_err("two sources");
     assert!(problems[0].what.contains("has a listener of its own"), "{}", problems[0]);
 }
 
@@ -441,14 +577,17 @@ fn flags_go_over_the_file() {
 fn a_flag_may_name_a_part_of_a_range() {
     let text = "coordinator: { embedded: e }\nresources: { \"orders/{0..9}\": { drain: { timeout: 7s } } }\n";
     let overrides = Overrides { etcd: Vec::new(), ..flags() };
-    let loaded = load_in(Some((Path::new("f.yaml"), text)), &overrides, Some(Single::Guard), &host()).expect("a configuration");
+    let loaded =
+        load_in(Some((Path::new("f.yaml"), text)), &overrides, Some(Single::Guard), &host()).expect("a configuration");
     let settings = &loaded.config.resources[&"orders/7".parse().expect("a name")];
     assert_eq!((loaded.config.resources.len(), settings.drain.timeout), (10, seconds(7)));
 }
 
 #[test]
 fn commands_without_listener_need_none() {
-    let config = load_flags(&Overrides { listen: None, upstream: None, ..flags() }, Some(Single::NoListener)).expect("a configuration").config;
+    let config = load_flags(&Overrides { listen: None, upstream: None, ..flags() }, Some(Single::NoListener))
+        .expect("a configuration")
+        .config;
     assert_eq!((config.listeners.len(), config.resources.len()), (0, 1));
     let loaded = load_in(Some((Path::new("f.yaml"), SMALL)), &Overrides::default(), Some(Single::NoListener), &host());
     assert_eq!(loaded.expect("a configuration").config.listeners.len(), 0);
@@ -477,7 +616,8 @@ fn the_exposure_adds_up() {
     assert_eq!(exposure(&good(&by_hand).config).recovered_with_residue.longest, None);
     let forced = format!("{SMALL}drain: {{ by_time: false, on_timeout: open }}\n");
     assert_eq!(exposure(&good(&forced).config).recovered_with_residue.longest, Some(seconds(10 + 5)));
-    let stamp_only: String = SMALL.lines().filter(|line| !line.contains("guard,")).map(|line| format!("{line}\n")).collect();
+    let stamp_only: String =
+        SMALL.lines().filter(|line| !line.contains("guard,")).map(|line| format!("{line}\n")).collect();
     assert_eq!(exposure(&good(&stamp_only).config).recovered.longest, None);
 }
 
@@ -498,16 +638,46 @@ fn a_file_is_read_up_to_its_bound() {
 /// Values that a file could have anywhere.
 fn any_value() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
-        Just("null".to_owned()), Just("5s".to_owned()), Just("5".to_owned()), Just("-1".to_owned()), Just("1e400".to_owned()),
-        Just("true".to_owned()), Just("\"\"".to_owned()), Just("orders".to_owned()), Just("\"orders/{0..9}\"".to_owned()),
-        Just("guard".to_owned()), Just(":8080".to_owned()), Just("http://a:1".to_owned()), Just("*a".to_owned()),
-        Just("&a x".to_owned()), "[ -~]{0,12}".prop_map(|text| format!("{text:?}")),
+        Just("null".to_owned()),
+        Just("5s".to_owned()),
+        Just("5".to_owned()),
+        Just("-1".to_owned()),
+        Just("1e400".to_owned()),
+        Just("true".to_owned()),
+        Just("\"\"".to_owned()),
+        Just("orders".to_owned()),
+        Just("\"orders/{0..9}\"".to_owned()),
+        Just("guard".to_owned()),
+        Just(":8080".to_owned()),
+        Just("http://a:1".to_owned()),
+        Just("*a".to_owned()),
+        Just("&a x".to_owned()),
+        "[ -~]{0,12}".prop_map(|text| format!("{text:?}")),
     ];
     leaf.prop_recursive(4, 32, 5, |inner| {
         let key = prop_oneof![
-            Just("id"), Just("coordinator"), Just("etcd"), Just("endpoints"), Just("resources"), Just("listeners"), Just("name"),
-            Just("role"), Just("listen"), Just("upstream"), Just("url"), Just("rules"), Just("path"), Just("resource"), Just("header"),
-            Just("drain"), Just("quarantine"), Just("lease_ttl"), Just("admin"), Just("orders"), Just("\"a/{0..99999}\""), Just("x"),
+            Just("id"),
+            Just("coordinator"),
+            Just("etcd"),
+            Just("endpoints"),
+            Just("resources"),
+            Just("listeners"),
+            Just("name"),
+            Just("role"),
+            Just("listen"),
+            Just("upstream"),
+            Just("url"),
+            Just("rules"),
+            Just("path"),
+            Just("resource"),
+            Just("header"),
+            Just("drain"),
+            Just("quarantine"),
+            Just("lease_ttl"),
+            Just("admin"),
+            Just("orders"),
+            Just("\"a/{0..99999}\""),
+            Just("x"),
         ];
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(|items| format!("[{}]", items.join(", "))),

@@ -40,7 +40,13 @@ impl Times {
 
     /// `5s*(1-0.01) - 100ms = 4.85s`
     fn trusted_in_words(&self) -> String {
-        format!("{}*(1-{}) - {} = {}", show(self.lease_ttl), self.clock.max_drift, show(self.clock.margin), show(self.trusted()))
+        format!(
+            "{}*(1-{}) - {} = {}",
+            show(self.lease_ttl),
+            self.clock.max_drift,
+            show(self.clock.margin),
+            show(self.trusted())
+        )
     }
 }
 
@@ -155,7 +161,11 @@ fn closing_guards_keep_up(times: &Times, coordinator: &KeyPath, listeners: &[Pla
         times.trusted_in_words()
     );
     let room = trusted.saturating_sub(times.request_timeout);
-    resolver.problem(&path, what, format!("set coordinator.verify_every to less than {}, or lengthen lease_ttl", show(room)));
+    resolver.problem(
+        &path,
+        what,
+        format!("set coordinator.verify_every to less than {}, or lengthen lease_ttl", show(room)),
+    );
 }
 
 /// How long something can take.
@@ -207,7 +217,10 @@ pub fn exposure(config: &Config) -> Exposure {
         show(call)
     );
     Exposure {
-        detected: Bound::of(detected, format!("lease_ttl {} + what etcd takes to notice {}", show(ttl), show(ETCD_LATE))),
+        detected: Bound::of(
+            detected,
+            format!("lease_ttl {} + what etcd takes to notice {}", show(ttl), show(ETCD_LATE)),
+        ),
         fenced: Bound::of(fenced, fenced_words),
         recovered: recovered(config, fenced),
         recovered_with_residue: recovered_with_residue(config, fenced),
@@ -224,7 +237,8 @@ fn recovered(config: &Config, fenced: Duration) -> Bound {
     match guards(config).map(|listener| listener.upstream.response_timeout).max() {
         None => Bound { longest: None, formula: NO_GUARD.into() },
         Some(response) => {
-            let words = format!("fenced {} + the longest answer upstream.response_timeout {}", show(fenced), show(response));
+            let words =
+                format!("fenced {} + the longest answer upstream.response_timeout {}", show(fenced), show(response));
             Bound::of(fenced + response, words)
         }
     }

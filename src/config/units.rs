@@ -37,7 +37,12 @@ pub fn duration(text: &str) -> Result<Duration, Unfit> {
         "s" => 1000,
         "m" => 60_000,
         "h" => 3_600_000,
-        "" => return Err(Unfit::new("has no unit", format!("write {number}s for seconds or {number}ms for milliseconds"))),
+        "" => {
+            return Err(Unfit::new(
+                "has no unit",
+                format!("write {number}s for seconds or {number}ms for milliseconds"),
+            ));
+        }
         _ if unit.starts_with('.') => return Err(Unfit::new("is not a whole number", "write 1500ms instead of 1.5s")),
         _ => return Err(Unfit::new("has no unit that is known", HOW)),
     };
@@ -152,7 +157,13 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
     }
     let (host, port) = split_port(rest);
     let port = match port {
-        None => if secure { 443 } else { 80 },
+        None => {
+            if secure {
+                443
+            } else {
+                80
+            }
+        }
         Some(port) => match plain_port(port) {
             Ok(port) if port > 0 => port,
             _ => return Err(Unfit::new(format!("has the port '{port}'"), "write a port from 1 to 65535")),
@@ -188,7 +199,9 @@ mod tests {
 
     #[test]
     fn durations_have_a_unit() {
-        for (text, millis) in [("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0), ("720h", 2_592_000_000)] {
+        for (text, millis) in
+            [("250ms", 250), ("5s", 5000), ("2m", 120_000), ("1h", 3_600_000), ("0s", 0), ("720h", 2_592_000_000)]
+        {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "5", "s", "1.5s", "-1s", "+1s", "5 s", "5sec", "1d", "721h", "99999999999999999999s", "٥s"] {
@@ -199,14 +212,18 @@ mod tests {
 
     #[test]
     fn durations_are_shown_short() {
-        for (millis, text) in [(250, "250ms"), (0, "0ms"), (5000, "5s"), (4850, "4.85s"), (90_000, "90s"), (1667, "1.667s")] {
+        for (millis, text) in
+            [(250, "250ms"), (0, "0ms"), (5000, "5s"), (4850, "4.85s"), (90_000, "90s"), (1667, "1.667s")]
+        {
             assert_eq!(show(Duration::from_millis(millis)), text);
         }
     }
 
     #[test]
     fn sizes_are_binary() {
-        for (text, bytes) in [("1024", 1024), ("64KiB", 65_536), ("16MiB", 16_777_216), ("1GiB", 1 << 30), ("1024GiB", 1 << 40)] {
+        for (text, bytes) in
+            [("1024", 1024), ("64KiB", 65_536), ("16MiB", 16_777_216), ("1GiB", 1 << 30), ("1024GiB", 1 << 40)]
+        {
             assert_eq!(size(text), Ok(bytes), "{text}");
         }
         for text in ["", "KiB", "64KB", "64k", "1.5MiB", "-1", "1025GiB", "99999999999999999999"] {
@@ -224,7 +241,9 @@ mod tests {
         ] {
             assert_eq!(listen(text), Ok(address.parse().expect("an address")), "{text}");
         }
-        for text in ["", ":", "8080", "127.0.0.1", "localhost:80", ":65536", ":+80", "::1:80", "[::1]", "1.2.3:80", "a:b"] {
+        for text in
+            ["", ":", "8080", "127.0.0.1", "localhost:80", ":65536", ":+80", "::1:80", "[::1]", "1.2.3:80", "a:b"]
+        {
             assert!(listen(text).is_err(), "{text}");
         }
     }
@@ -242,8 +261,23 @@ mod tests {
             assert_eq!(origin(text).expect(text).authority, authority);
         }
         for text in [
-            "", "db:9000", "ftp://a", "http://", "http://:80", "http://a:0", "http://a:65536", "http://a:", "http://a/b",
-            "http://a?b", "http://u@a", "http://u:p@a", "http://a b", "http://1.2.3", "http://[::1", "http://::1", "http://a\n",
+            "",
+            "db:9000",
+            "ftp://a",
+            "http://",
+            "http://:80",
+            "http://a:0",
+            "http://a:65536",
+            "http://a:",
+            "http://a/b",
+            "http://a?b",
+            "http://u@a",
+            "http://u:p@a",
+            "http://a b",
+            "http://1.2.3",
+            "http://[::1",
+            "http://::1",
+            "http://a\n",
         ] {
             assert!(origin(text).is_err(), "{text}");
         }

@@ -27,7 +27,8 @@ pub(super) fn warn(file: &raw::File, listeners: &[Placed], listed: &Listed, reso
                 }
                 if stamp.incoming_stamp == IncomingStamp::Strip {
                     let path = placed.path.key("incoming_stamp");
-                    let what = format!("{path}: strip is unsafe: a write meant for an old term leaves under the new one");
+                    let what =
+                        format!("{path}: strip is unsafe: a write meant for an old term leaves under the new one");
                     resolver.warning(&path, what, "write refuse, or require and let the service stamp");
                 }
             }
@@ -57,7 +58,8 @@ fn of_drains(file: &raw::File, placed: &Placed, listed: &Listed, resolver: &mut 
         };
         let hold = settings.hold_timeout.unwrap_or(file.hold.timeout.value);
         if hold < settings.drain.quarantine {
-            let (hold_path, quarantine) = (or_general(resolver, "hold", "timeout"), or_general(resolver, "drain", "quarantine"));
+            let (hold_path, quarantine) =
+                (or_general(resolver, "hold", "timeout"), or_general(resolver, "drain", "quarantine"));
             let what = format!(
                 "{hold_path} ({}) is shorter than {quarantine} ({}): held writes are refused while a lost write or residue runs out",
                 show(hold),
@@ -84,7 +86,11 @@ fn unused(listeners: &[Placed], listed: &Listed, resolver: &mut Resolver<'_>) {
         let path = root.key(key);
         if matches!(resolver.tree.nearest(&path), super::problem::Place::Flag(_)) && !served() {
             let what = format!("no request can name the resource '{resource}'");
-            resolver.warning(&path, what, "a listener without rules has one resource: write a file with rules for more");
+            resolver.warning(
+                &path,
+                what,
+                "a listener without rules has one resource: write a file with rules for more",
+            );
         }
     }
 }

@@ -145,9 +145,10 @@ impl Process {
             memory = remembered;
             floors = Some(FloorWriter::start(dir.into_floor_file(), Duration::from_millis(100)).expect("a thread"));
         }
-        let gates = config.listeners.iter().filter(|listener| matches!(listener.role, Role::Guard(_))).map(|listener| {
-            GateName { target: "orders".into(), resource: orders(), listener: listener.name.clone() }
-        });
+        let gates =
+            config.listeners.iter().filter(|listener| matches!(listener.role, Role::Guard(_))).map(|listener| {
+                GateName { target: "orders".into(), resource: orders(), listener: listener.name.clone() }
+            });
         let (handle, calls) = Handle::new(store.clone(), Arc::new(|_| {}));
         let (to_control, from_workers) = mpsc::unbounded_channel();
         let (worker, from_control) = mpsc::unbounded_channel();
@@ -185,8 +186,10 @@ impl Process {
     async fn play(&mut self, what: &str, until: impl Fn(&Process) -> bool) {
         let playing = async {
             while !until(self) {
-                let message = self.from_control.recv().await.expect("control runs");
-                self.play_one(message);
+                match self.from_control.recv().await {
+                    Some(message) => self.play_one(message),
+                    None => tokio::task::yield_now().await,
+                }
             }
         };
         if tokio::time::timeout(PATIENCE, playing).await.is_err() {

@@ -28,7 +28,7 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
             no_answer: vec![],
         },
         resource: serves.first().cloned(),
-        rules: vec![],
+        rules: crate::rules::Rules::default(),
         serves: serves.to_vec(),
         limits: Limits {
             connections: 1,
@@ -47,8 +47,9 @@ pub(crate) fn config(resources: &[&str]) -> Config {
     let second = Duration::from_secs(1);
     let names: Vec<Resource> = resources.iter().map(|name| name.parse().expect("a name")).collect();
     let drain = Drain { timeout: second, quarantine: second, by_time: true, on_timeout: OnTimeout::Hold };
-    let settings =
-        |name: &Resource| Arc::new(ResourceSettings { label: name.as_str().into(), drain, fence_action: None });
+    let settings = |name: &Resource| {
+        Arc::new(ResourceSettings { label: name.as_str().into(), drain, hold_timeout: None, fence_action: None })
+    };
     let guard = Role::Guard(GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),

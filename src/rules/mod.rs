@@ -65,11 +65,7 @@ pub struct Judged {
 impl Rules {
     /// The rules in their order; `fallback` where none names a resource. What they can name is taken from `listed`:
     /// a resource that is not among them is unknown.
-    pub fn new<'a>(
-        rules: Vec<Rule>,
-        fallback: Option<&Resource>,
-        listed: impl Iterator<Item = &'a Resource>,
-    ) -> Rules {
+    pub fn new<'a>(rules: Vec<Rule>, fallback: Option<&Resource>, listed: impl Iterator<Item = &'a Resource>) -> Rules {
         let can_name = |resource: &Resource| {
             fallback == Some(resource) || rules.iter().filter_map(Rule::resource).any(|t| t.can_name(resource))
         };
@@ -86,10 +82,7 @@ impl Rules {
             path_decides: rules.iter().any(|rule| rule.path.is_some()),
             grpc_decides: rules.iter().any(|rule| rule.grpc.is_some()),
             fallback: fallback.and_then(|resource| by_name.get(resource.as_str()).copied()),
-            rules: rules
-                .into_iter()
-                .map(|rule| Stated { resource: rule.resource.as_ref().map(named), rule })
-                .collect(),
+            rules: rules.into_iter().map(|rule| Stated { resource: rule.resource.as_ref().map(named), rule }).collect(),
             resources,
             by_name,
         }
@@ -155,7 +148,9 @@ impl Rules {
                 let name = template.fill(bound);
                 self.by_name.get(name.as_str()).copied().ok_or_else(|| unlisted(&name))
             }
-            (Named::Filled | Named::Unlisted, template) => Err(unlisted(template.as_ref().map_or("", Template::as_str))),
+            (Named::Filled | Named::Unlisted, template) => {
+                Err(unlisted(template.as_ref().map_or("", Template::as_str)))
+            }
         }
     }
 }

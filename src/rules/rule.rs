@@ -143,7 +143,11 @@ impl Rule {
             bad.push(BadRule::new("", "the rule says nothing", "add kind, resource or unarmed"));
         }
         if text.grpc.is_some() && text.path.is_some() {
-            bad.push(BadRule::new("grpc", "a rule has both grpc and path", "a gRPC pattern is a path already: keep one"));
+            bad.push(BadRule::new(
+                "grpc",
+                "a rule has both grpc and path",
+                "a gRPC pattern is a path already: keep one",
+            ));
         }
         let mut note = |error: BadRule| bad.push(error);
         let methods = text.methods.iter().filter_map(|m| method(m).map_err(&mut note).ok()).collect();

@@ -1,7 +1,7 @@
 //! The resource that a rule names: a text with variables.
 
-use super::rule::{BadRule, Bound, Variables};
 use super::path::is_value;
+use super::rule::{BadRule, Bound, Variables};
 use crate::fence::Resource;
 
 /// A resource with variables in it, such as `orders/{shard}`. A segment has at most one.
@@ -43,7 +43,8 @@ impl Template {
     /// Whether some request could make it name `resource`.
     pub fn can_name(&self, resource: &Resource) -> bool {
         let names = resource.as_str().split('/');
-        names.clone().count() == self.segments.len() && names.zip(&self.segments).all(|(name, segment)| segment.can_be(name))
+        names.clone().count() == self.segments.len()
+            && names.zip(&self.segments).all(|(name, segment)| segment.can_be(name))
     }
 
     /// The name that these values make.
@@ -128,7 +129,9 @@ mod tests {
     #[test]
     fn it_knows_which_resources_it_can_name() {
         let orders = template("orders/{shard}").expect("a template");
-        for (name, can) in [("orders/7", true), ("orders/a.b", true), ("orders", false), ("orders/7/8", false), ("x/7", false)] {
+        for (name, can) in
+            [("orders/7", true), ("orders/a.b", true), ("orders", false), ("orders/7/8", false), ("x/7", false)]
+        {
             assert_eq!(orders.can_name(&name.parse().expect(name)), can, "{name}");
         }
         let inner = template("a-{shard}-b").expect("a template");
@@ -139,7 +142,17 @@ mod tests {
 
     #[test]
     fn bad_templates_are_refused() {
-        for text in ["", "Orders", "orders/{nothing}", "orders/{shard", "orders/shard}", "{shard}{region}", "/{shard}", "a/{}", "-{shard}"] {
+        for text in [
+            "",
+            "Orders",
+            "orders/{nothing}",
+            "orders/{shard",
+            "orders/shard}",
+            "{shard}{region}",
+            "/{shard}",
+            "a/{}",
+            "-{shard}",
+        ] {
             assert!(template(text).is_err(), "{text}");
         }
     }

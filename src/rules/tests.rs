@@ -170,7 +170,12 @@ fn grpc_calls_read_by_their_methods_name_only() {
         Some("orders"),
         &[
             RuleText { grpc: Some("shop.Orders/Get*"), kind: Some(Kind::Read), ..RuleText::default() },
-            RuleText { grpc: Some("shop.Stock/*"), kind: Some(Kind::Read), resource: Some("other"), ..RuleText::default() },
+            RuleText {
+                grpc: Some("shop.Stock/*"),
+                kind: Some(Kind::Read),
+                resource: Some("other"),
+                ..RuleText::default()
+            },
             RuleText { grpc: Some("shop.Cart/Peek"), kind: Some(Kind::Read), ..RuleText::default() },
         ],
     );
@@ -199,7 +204,8 @@ fn grpc_calls_read_by_their_methods_name_only() {
 
 #[test]
 fn a_write_needs_a_resource_and_a_read_does_not() {
-    let text = RuleText { headers: vec![("x-shard", "{shard}")], resource: Some("orders/{shard}"), ..RuleText::default() };
+    let text =
+        RuleText { headers: vec![("x-shard", "{shard}")], resource: Some("orders/{shard}"), ..RuleText::default() };
     let rules = rules(None, &[text]);
     assert_eq!(request("GET", "/").judged(&rules), "read -");
     assert_eq!(request("PUT", "/").judged(&rules), "resource_unknown");
@@ -210,10 +216,7 @@ fn a_write_needs_a_resource_and_a_read_does_not() {
 
 #[test]
 fn a_rule_may_let_pass_what_is_not_armed() {
-    let rules = rules(
-        Some("orders"),
-        &[RuleText { path: Some("/ready"), pass_unarmed: true, ..RuleText::default() }],
-    );
+    let rules = rules(Some("orders"), &[RuleText { path: Some("/ready"), pass_unarmed: true, ..RuleText::default() }]);
     assert_eq!(request("GET", "/ready").judged(&rules), "read orders pass");
     assert_eq!(request("GET", "/a").judged(&rules), "read orders");
 }

@@ -63,8 +63,11 @@ fn etcd(written: &raw::Etcd, path: &KeyPath, resolver: &mut Resolver<'_>) -> Opt
         let help = "add tls: { ca: /etc/epochgate/etcd-ca.pem }: the system's authorities are not used";
         resolver.problem(&tls_path, "https endpoints need the authority to trust", help);
     }
-    let user = written.user.as_ref().and_then(|user| Some((user.name.clone()?, user.password_file.as_ref()?.value.clone())));
-    let file = |path: &Option<crate::config::forms::Written<crate::config::forms::Path>>| path.as_ref().map(|p| p.value.clone());
+    let user =
+        written.user.as_ref().and_then(|user| Some((user.name.clone()?, user.password_file.as_ref()?.value.clone())));
+    let file = |path: &Option<crate::config::forms::Written<crate::config::forms::Path>>| {
+        path.as_ref().map(|p| p.value.clone())
+    };
     Some(CoordinatorKind::Etcd(Etcd {
         endpoints: endpoints.iter().map(|endpoint| endpoint.value.url.clone()).collect(),
         tls: written.tls.as_ref().map(|tls| EtcdTls { ca: file(&tls.ca), cert: file(&tls.cert), key: file(&tls.key) }),

@@ -22,7 +22,12 @@ pub(in crate::config) struct Placed {
 }
 
 /// Resolves every listener that has what it needs.
-pub(super) fn resolve(file: &raw::File, listed: &Listed, none_is_right: bool, resolver: &mut Resolver<'_>) -> Vec<Placed> {
+pub(super) fn resolve(
+    file: &raw::File,
+    listed: &Listed,
+    none_is_right: bool,
+    resolver: &mut Resolver<'_>,
+) -> Vec<Placed> {
     let path = KeyPath::root().key("listeners");
     if file.listeners.is_empty() && !none_is_right && !resolver.problems.mentions(&path) {
         let help = "add one: `- { name: orders-guard, role: guard, listen: \":8080\", upstream: { url: \"http://127.0.0.1:9000\" }, \
@@ -86,7 +91,11 @@ fn refuse_unarmed(written: &raw::Listener, path: &KeyPath, resolver: &mut Resolv
     for (at, rule) in written.rules.iter().enumerate() {
         if rule.as_ref().is_some_and(|rule| rule.unarmed.is_some()) {
             let path = path.key("rules").index(at).key("unarmed");
-            resolver.problem(&path, format!("{path}: a guard has no terms of its own"), "take it out: it is for a stamp");
+            resolver.problem(
+                &path,
+                format!("{path}: a guard has no terms of its own"),
+                "take it out: it is for a stamp",
+            );
         }
     }
 }

@@ -60,7 +60,11 @@ pub(super) fn resolve(file: &raw::File, beside: &Beside<'_>, resolver: &mut Reso
     let root = KeyPath::root();
     let id = file.id.as_ref().map(|id| id.value.clone()).or_else(|| beside.surroundings.id());
     if id.is_none() && !resolver.written(&root.key("id")) {
-        resolver.problem(&root.key("id"), "there is no id, and the host's name makes none", "add id: orders-a, or --id orders-a");
+        resolver.problem(
+            &root.key("id"),
+            "there is no id, and the host's name makes none",
+            "add id: orders-a, or --id orders-a",
+        );
     }
     let state_dir = state_dir(file, beside.surroundings, resolver);
     let coordinator = coordinator::resolve(&file.coordinator, resolver);

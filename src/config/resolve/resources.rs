@@ -34,7 +34,9 @@ pub(super) fn resolve(file: &raw::File, resolver: &mut Resolver<'_>) -> Listed {
     let by_flag: HashMap<&str, bool> = resolver
         .tree
         .get("resources")
-        .map(|node| node.entries().iter().map(|entry| (entry.key.as_str(), matches!(entry.place, Place::Flag(_)))).collect())
+        .map(|node| {
+            node.entries().iter().map(|entry| (entry.key.as_str(), matches!(entry.place, Place::Flag(_)))).collect()
+        })
         .unwrap_or_default();
     let is_flag = |key: &str| by_flag.get(key).copied().unwrap_or(false);
 
@@ -92,17 +94,22 @@ fn settings(file: &raw::File, written: Option<&raw::ResourceSettings>, label: Ar
             },
         },
         hold_timeout: written.and_then(|w| w.hold.as_ref()).and_then(|hold| hold.timeout.as_ref()).map(|t| t.value),
-        fence_action: written.and_then(|written| written.fence_action.as_ref()).and_then(|action| {
-            Some(FenceAction { command: action.command.clone()?, timeout: action.timeout.value })
-        }),
+        fence_action: written
+            .and_then(|written| written.fence_action.as_ref())
+            .and_then(|action| Some(FenceAction { command: action.command.clone()?, timeout: action.timeout.value })),
     }
 }
 
 fn check_action(written: Option<&raw::ResourceSettings>, path: &KeyPath, resolver: &mut Resolver<'_>) {
-    let command = written.and_then(|written| written.fence_action.as_ref()).and_then(|action| action.command.as_deref());
+    let command =
+        written.and_then(|written| written.fence_action.as_ref()).and_then(|action| action.command.as_deref());
     if command.and_then(<[String]>::first).is_some_and(String::is_empty) {
         let path = path.key("fence_action").key("command");
-        resolver.problem(&path, format!("{path} names no program"), "write the program first: [\"/usr/local/bin/kill-jobs\"]");
+        resolver.problem(
+            &path,
+            format!("{path} names no program"),
+            "write the program first: [\"/usr/local/bin/kill-jobs\"]",
+        );
     }
 }
 
@@ -124,19 +131,22 @@ fn expand(key: &str, room: usize) -> Result<Vec<Resource>, NotListed> {
         let (first, last) = range_of(range)?;
         let size = usize::try_from(last - first).unwrap_or(usize::MAX).saturating_add(1);
         if size.saturating_mul(names.len()) > room {
-            return Err(no("makes more than 100000 resources in all", "one process serves at most so many: split them up"));
+            return Err(no(
+                "makes more than 100000 resources in all",
+                "one process serves at most so many: split them up",
+            ));
         }
-        names = names
-            .iter()
-            .flat_map(|name| (first..=last).map(move |number| format!("{name}{before}{number}")))
-            .collect();
+        names =
+            names.iter().flat_map(|name| (first..=last).map(move |number| format!("{name}{before}{number}"))).collect();
         rest = after;
     }
     if names.len() > room {
         return Err(no("makes more than 100000 resources in all", "one process serves at most so many: split them up"));
     }
     let whole = names.into_iter().map(|name| format!("{name}{rest}").parse::<Resource>());
-    whole.collect::<Result<_, _>>().map_err(|error| NotListed { what: "is no resource".into(), help: error.to_string() })
+    whole
+        .collect::<Result<_, _>>()
+        .map_err(|error| NotListed { what: "is no resource".into(), help: error.to_string() })
 }
 
 /// `0..63`.
@@ -177,8 +187,23 @@ mod tests {
     #[test]
     fn what_is_no_range_is_refused() {
         for key in [
-            "", "Orders", "a/{0..100000}", "a/{0..999}/{0..999}", "a/{0..18446744073709551615}", "a/{00..63}", "a/{0..063}",
-            "a/{3..1}", "a/{0..}", "a/{..3}", "a/{0-3}", "a/{x..y}", "a/{+0..3}", "a/{0..3", "a/0..3}", "{0..1}/", "a/{}",
+            "",
+            "Orders",
+            "a/{0..100000}",
+            "a/{0..999}/{0..999}",
+            "a/{0..18446744073709551615}",
+            "a/{00..63}",
+            "a/{0..063}",
+            "a/{3..1}",
+            "a/{0..}",
+            "a/{..3}",
+            "a/{0-3}",
+            "a/{x..y}",
+            "a/{+0..3}",
+            "a/{0..3",
+            "a/0..3}",
+            "{0..1}/",
+            "a/{}",
         ] {
             assert_eq!(names(key), None, "{key}");
         }

@@ -9,12 +9,7 @@ use crate::protocol::Kind;
 use crate::rules::{Rule, RuleText, Rules};
 
 /// Reads the rules; reports what they name and nobody listed.
-pub(super) fn resolve(
-    written: &raw::Listener,
-    path: &KeyPath,
-    listed: &Listed,
-    resolver: &mut Resolver<'_>,
-) -> Rules {
+pub(super) fn resolve(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: &mut Resolver<'_>) -> Rules {
     let fallback = written.resource.as_ref().map(|resource| &resource.value);
     if let Some(resource) = fallback {
         check_listed(resource.as_str(), &path.key("resource"), listed, resolver);
@@ -29,7 +24,11 @@ pub(super) fn resolve(
                 Some(name) => check_listed(name, &path, listed, resolver),
                 None if listed.complete && !listed.resources.keys().any(|resource| template.can_name(resource)) => {
                     let what = format!("{path}: no listed resource is of the form '{}'", template.as_str());
-                    resolver.problem(&path, what, "list them under resources, for instance as a range: \"orders/{0..63}\"");
+                    resolver.problem(
+                        &path,
+                        what,
+                        "list them under resources, for instance as a range: \"orders/{0..63}\"",
+                    );
                 }
                 None => {}
             }
