@@ -13,6 +13,7 @@ mod lines;
 pub mod log;
 pub mod mailbox;
 pub mod metrics;
+pub mod net;
 pub mod protocol;
 pub mod rules;
 pub mod state_dir;

@@ -1,1 +1,287 @@
-//! HTTP/1.1, HTTP/2 and gRPC.
+//! HTTP/1.1, HTTP/2 and gRPC: one proxy that guards and stamping sidecars run alike.
+//!
+//! A request's way: [`serve`] takes its connection, [`classify`] reads its head, the role decides, [`forward`] sends
+//! it and brings the answer back. A write's way to the upstream is a task of its own that owns the right to it, so that
+//! a client that goes away ends nothing that has been sent.
+//!
+//! What must never happen here:
+//! - a byte of a write leaves without its right having been confirmed with the connection ready ([`forward`]);
+//! - a request is sent twice, but for one that hyper gave back untouched;
+//! - a body that broke off is ended as if it were whole ([`body`]);
+//! - a right is settled as answered unless the request was sent whole and the answer came whole.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`serve`] | a connection: which version, its times and its end |
+//! | [`client`], [`link`] | the sockets of both sides, shared between hyper and those who watch them |
+//! | [`classify`], [`head`] | what a head says; what of it travels on |
+//! | [`forward`] | one request's way to the upstream and back, and its settlement |
+//! | [`pool`] | connections to the upstream |
+//! | [`body`], [`pipe`] | bodies up and down; the way from a write's task to its client |
+//! | [`upgrade`] | connections that became tunnels |
+//! | [`refuse`], [`grpc`] | refusals as answers |
+
+mod body;
+mod classify;
+mod client;
+mod forward;
+mod grpc;
+mod head;
+mod link;
+mod pipe;
+mod pool;
+mod refuse;
+mod serve;
+#[cfg(test)]
+mod tests;
+mod upgrade;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Uri, Version};
+use hyper::body::{Body as _, Incoming};
+
+use self::body::{Answer, UploadBody};
+use self::classify::{Seen, Unreadable};
+use self::client::{Busy, Client};
+use self::forward::{Finish, Flight};
+use self::head::{Keep, Names};
+use self::pool::Pool;
+use crate::clock::Clock;
+use crate::config::resolved::{Listener, UpstreamVersion};
+use crate::fence::mechanism::{Mechanism, Mechanisms};
+use crate::fence::{Reason, Refusal};
+use crate::net::{Closing, Dial};
+use crate::protocol::right::Settled;
+use crate::protocol::{Binding, CutReason, Decision, Held, Kind, Right, Role};
+
+/// What hyper buffers of a connection, in each direction, on each side: its default of 400 KiB is paid by every upload
+/// that stalls.
+const BUFFER: usize = 64 * 1024;
+
+/// Runs hyper's tasks on the worker's own thread.
+#[derive(Clone, Copy, Debug)]
+struct Spawn;
+
+impl<F> hyper::rt::Executor<F> for Spawn
+where
+    F: Future + 'static,
+{
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// What a listener's proxy goes by.
+pub struct Settings {
+    /// The listener: its upstream and its limits.
+    pub listener: Arc<Listener>,
+    /// The field that stamps travel in.
+    pub header: HeaderName,
+    /// For how long requests took.
+    pub clock: Arc<dyn Clock>,
+    /// Take `Fencing-Refused` off the upstream's answers: a guard does, for its target has no say in it; a stamping
+    /// sidecar does not, for it passes on what its guard refused.
+    pub strip_refused_from_upstream: bool,
+    /// What the tests took out.
+    pub mechanisms: Mechanisms,
+}
+
+/// The HTTP proxy of one listener in one worker. It lives on that worker's thread, in a `LocalSet`.
+pub struct Http {
+    listener: Arc<Listener>,
+    clock: Arc<dyn Clock>,
+    strip_refused: bool,
+    mechanisms: Mechanisms,
+    names: Rc<Names>,
+    role: Rc<dyn Role>,
+    pool: Rc<Pool>,
+    writes: Cell<usize>,
+}
+
+impl Http {
+    /// A proxy that asks `role` and sends to what `dial` connects to.
+    pub fn new(settings: Settings, role: Rc<dyn Role>, dial: Rc<dyn Dial>) -> Rc<Http> {
+        Rc::new(Http {
+            pool: Pool::new(Arc::clone(&settings.listener), dial),
+            listener: settings.listener,
+            clock: settings.clock,
+            strip_refused: settings.strip_refused_from_upstream,
+            mechanisms: settings.mechanisms,
+            names: Rc::new(Names::new(settings.header)),
+            role,
+            writes: Cell::new(0),
+        })
+    }
+
+    /// How many writes run in tasks of their own; they outlive the connections that they came on.
+    pub fn writes_in_flight(&self) -> usize {
+        self.writes.get()
+    }
+
+    /// Answers one request.
+    async fn answer(
+        self: Rc<Http>,
+        busy: Busy,
+        (peer, binding): (SocketAddr, Binding),
+        closing: Closing,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let client = Rc::clone(busy.client());
+        let (parts, body) = request.into_parts();
+        let unread = !body.is_end_stream();
+        let most_fields = self.listener.limits.headers;
+        let mut answer = match classify::classify(parts, !unread, peer, binding, &self.names, most_fields) {
+            Ok(seen) => self.decided(seen, body, &client, closing).await,
+            Err((parts, unreadable)) => {
+                if unread {
+                    client.note_unread();
+                }
+                self.unreadable(parts, unreadable, peer, binding)
+            }
+        };
+        answer.body_mut().keep_busy(busy);
+        answer
+    }
+
+    fn unreadable(&self, head: Parts, unreadable: Unreadable, peer: SocketAddr, binding: Binding) -> Response<Answer> {
+        let seen = Seen { head, host: None, peer, binding, upgrade: false, grpc: false };
+        let _finish = Finish::new(self, seen.kind_by_method());
+        match unreadable {
+            Unreadable::Ambiguous(status, why) => refuse::plain(status, why, &seen.head.method),
+            Unreadable::Stamp(why) => {
+                let refusal = Refusal::new(Reason::MalformedStamp, why);
+                self.role.refused(&seen.facts(), &refusal);
+                refuse::refusal(&refusal, &seen)
+            }
+        }
+    }
+
+    /// Asks the role, as often as it holds the request, and does what it says.
+    async fn decided(
+        self: &Rc<Http>,
+        seen: Seen,
+        body: Incoming,
+        client: &Rc<Client>,
+        closing: Closing,
+    ) -> Response<Answer> {
+        let mut finish = Finish::new(self, seen.kind_by_method());
+        let refusal = loop {
+            match self.role.decide(&seen.facts()) {
+                Decision::Forward(right) => {
+                    finish.is(right.kind());
+                    return self.forward(seen, body, right, finish, client, closing).await;
+                }
+                Decision::Refuse(refusal) => break refusal,
+                Decision::Hold(held) => match held_or_gone(held, &seen, client).await {
+                    Some(Ok(())) => {}
+                    Some(Err(refusal)) => break refusal,
+                    None => {
+                        client.note_unread();
+                        return refuse::plain(StatusCode::REQUEST_TIMEOUT, "The client is gone.", &seen.head.method);
+                    }
+                },
+            }
+        };
+        if !body.is_end_stream() {
+            client.note_unread();
+        }
+        finish.ends_as(refusal.reason.outcome());
+        self.refused(&seen, &refusal, client)
+    }
+
+    /// Says no, once.
+    fn refused(&self, seen: &Seen, refusal: &Refusal, client: &Client) -> Response<Answer> {
+        self.role.refused(&seen.facts(), refusal);
+        let mut answer = refuse::refusal(refusal, seen);
+        if refusal.reason == Reason::TermChanged {
+            close_after(&mut answer, seen, client, CutReason::TermChanged);
+        }
+        answer
+    }
+
+    async fn forward(
+        self: &Rc<Http>,
+        mut seen: Seen,
+        body: Incoming,
+        right: Right,
+        finish: Finish,
+        client: &Rc<Client>,
+        closing: Closing,
+    ) -> Response<Answer> {
+        let http2 = match self.listener.upstream.version {
+            UpstreamVersion::Same => seen.is_http2(),
+            UpstreamVersion::Http1 => false,
+            UpstreamVersion::Http2 => true,
+        };
+        let check_end = seen.is_http2() && self.mechanisms.keeps(Mechanism::Truncation);
+        let (body, upload) = body::upload(body, check_end, Rc::clone(&self.names));
+        let Some(request) = self.request(&mut seen, body, &right, http2) else {
+            right.settle(Settled::NothingLeft);
+            client.note_unread();
+            let why = "The host that the request names is no host.";
+            return refuse::plain(StatusCode::BAD_REQUEST, why, &seen.head.method);
+        };
+        let write = right.kind() == Kind::Write;
+        let flight = Flight::new(self, seen, client, upload, right, finish, closing, http2);
+        if write { flight.in_own_task(request).await } else { flight.here(request).await }
+    }
+
+    /// The request as the upstream is to see it. `None` where its host cannot be said in HTTP/2.
+    fn request(&self, seen: &mut Seen, body: UploadBody, right: &Right, http2: bool) -> Option<Request<UploadBody>> {
+        let upgrade = seen.upgrade && !http2;
+        let keep = Keep { trailers: true, upgrade, options: !http2 };
+        let chunked = !http2 && !body.is_end_stream() && body.size_hint().exact().is_none();
+        let mut request = Request::new(body);
+        let mut headers = self.names.to_upstream(&seen.head.headers, seen.peer.ip(), right.stamp(), keep);
+        let upstream = &self.listener.upstream.authority;
+        let host = seen.host.clone().or_else(|| HeaderValue::from_str(upstream).ok());
+        if http2 {
+            let authority = host.as_ref()?.to_str().ok()?;
+            let uri = Uri::builder().scheme("http").authority(authority).path_and_query(seen.target());
+            *request.uri_mut() = uri.build().ok()?;
+            *request.version_mut() = Version::HTTP_2;
+        } else {
+            headers.insert(header::HOST, host?);
+            if chunked {
+                // Hyper leaves the body of a GET out where nothing says how it is framed.
+                headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+            *request.uri_mut() = Uri::from(seen.target());
+        }
+        *request.method_mut() = seen.head.method.clone();
+        *request.headers_mut() = headers;
+        // Hyper keeps the names as they were spelt there.
+        *request.extensions_mut() = std::mem::take(&mut seen.head.extensions);
+        request.extensions_mut().remove::<hyper::upgrade::OnUpgrade>();
+        Some(request)
+    }
+}
+
+/// Has a connection closed with this answer.
+fn close_after(answer: &mut Response<Answer>, seen: &Seen, client: &Client, reason: CutReason) {
+    client.close(reason);
+    if !seen.is_http2() {
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+}
+
+/// Waits as long as the role holds the request; `None` where its client goes away meanwhile. (Of an HTTP/2 client that
+/// does so hyper drops the request itself.)
+async fn held_or_gone(mut held: Held, seen: &Seen, client: &Client) -> Option<Result<(), Box<Refusal>>> {
+    if seen.is_http2() {
+        return Some(held.await);
+    }
+    tokio::select! {
+        biased;
+        ended = &mut held => Some(ended),
+        () = client.gone() => None,
+    }
+}

@@ -1,0 +1,24 @@
+//! Sockets: listening, accepting, dialling, and the stream that both sides are.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`stream`] | a byte stream: a TCP socket in production, anything in tests and the simulation; closed by reset on demand |
+//! | [`listen`] | one listening socket a worker, and the acceptor that outlives running out of descriptors |
+//! | [`dial`] | connections to an upstream |
+//! | [`limit`] | how many connections a worker holds |
+//! | [`closing`] | how a worker tells its connections to finish, or to end |
+//!
+//! Everything here belongs to one worker thread: no lock, no atomic.
+
+pub mod bell;
+pub mod closing;
+pub mod dial;
+pub mod limit;
+pub mod listen;
+pub mod stream;
+
+pub use closing::{Closer, Closing, Stage};
+pub use dial::{Dial, TcpDial};
+pub use limit::{Limiter, Permit};
+pub use listen::{Accept, Acceptor};
+pub use stream::{ResetOnClose, Stream};

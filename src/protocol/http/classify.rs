@@ -1,0 +1,302 @@
+//! What a request is: refused where two readers could read it two ways, else the facts that a role decides on.
+
+use std::net::SocketAddr;
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::request::Parts;
+use http::uri::{Authority, PathAndQuery};
+use http::{Method, StatusCode, Version};
+
+use super::head::{self, Names};
+use crate::protocol::{Binding, Facts, Fields, Kind};
+
+/// Why a request is not looked at any further.
+#[derive(Debug)]
+pub enum Unreadable {
+    /// It means two things, or nothing: no business of the fence.
+    Ambiguous(StatusCode, &'static str),
+    /// It would have the stamp taken off, or put a second one on, further down the road.
+    Stamp(&'static str),
+}
+
+/// A request's head as it came, and what it says of itself.
+#[derive(Debug)]
+pub struct Seen {
+    /// The head as it came, with Host put where only `:authority` was there.
+    pub head: Parts,
+    /// The address that it is for; none in an HTTP/1.0 request that names none.
+    pub host: Option<HeaderValue>,
+    /// Who sent it.
+    pub peer: SocketAddr,
+    /// What its connection is bound to.
+    pub binding: Binding,
+    /// Whether it asks for an upgrade that can be granted.
+    pub upgrade: bool,
+    /// Whether it is a gRPC call.
+    pub grpc: bool,
+}
+
+impl Fields for HeaderMap {
+    fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        for value in self.get_all(name) {
+            each(value.as_bytes());
+        }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.contains_key(name)
+    }
+
+    fn size(&self) -> usize {
+        // Four bytes each for the colon, the space and the line's end.
+        self.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+    }
+}
+
+impl Seen {
+    /// What a role sees of it.
+    pub fn facts(&self) -> Facts<'_> {
+        Facts {
+            method: self.head.method.as_str(),
+            path: self.head.uri.path(),
+            fields: &self.head.headers,
+            upgrade: self.upgrade,
+            grpc: self.grpc,
+            peer: self.peer,
+            binding: self.binding,
+        }
+    }
+
+    /// Whether it came over HTTP/2.
+    pub fn is_http2(&self) -> bool {
+        self.head.version == Version::HTTP_2
+    }
+
+    /// Read or write as the method alone says it: for the counters, where the role never said.
+    pub fn kind_by_method(&self) -> Kind {
+        let read = matches!(self.head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
+        if read && !self.upgrade { Kind::Read } else { Kind::Write }
+    }
+
+    /// Path and query, as origin-form has them.
+    pub fn target(&self) -> PathAndQuery {
+        self.head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
+}
+
+/// Looks at a request's head; `empty` says that no body follows.
+///
+/// # Errors
+/// Where it is ambiguous (RFC 9112 sections 3.2, 6 and 11), asks for what is never done, or misuses the stamp's name.
+pub fn classify(
+    mut head: Parts,
+    empty: bool,
+    peer: SocketAddr,
+    binding: Binding,
+    names: &Names,
+    most_fields: usize,
+) -> Result<Seen, (Parts, Unreadable)> {
+    match read(&head, empty, names, most_fields) {
+        Ok((host, upgrade)) => {
+            if let Some(host) = &host {
+                head.headers.insert(header::HOST, host.clone());
+            }
+            let grpc = is_grpc(&head.headers);
+            Ok(Seen { head, host, peer, binding, upgrade, grpc })
+        }
+        Err(unreadable) => Err((head, unreadable)),
+    }
+}
+
+fn read(
+    head: &Parts,
+    empty: bool,
+    names: &Names,
+    most_fields: usize,
+) -> Result<(Option<HeaderValue>, bool), Unreadable> {
+    let bad = |why| Unreadable::Ambiguous(StatusCode::BAD_REQUEST, why);
+    if head.method == Method::CONNECT {
+        return Err(bad("CONNECT is not served here."));
+    }
+    if head.headers.len() > most_fields {
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        return Err(Unreadable::Ambiguous(status, "The request has too many fields."));
+    }
+    if !is_plainly_framed(head) {
+        return Err(bad("The only Transfer-Encoding that is served is one `chunked`."));
+    }
+    let host = host(head).map_err(bad)?;
+    let upgrade = asks_for_upgrade(head);
+    if upgrade && !empty {
+        return Err(bad("A request that asks for an upgrade must not have a body."));
+    }
+    if names.stamp_is_listed(&head.headers, &header::CONNECTION) {
+        return Err(Unreadable::Stamp("The stamp's field is listed in Connection."));
+    }
+    if names.stamp_is_listed(&head.headers, &header::TRAILER) {
+        return Err(Unreadable::Stamp("The stamp's field is announced as a trailer."));
+    }
+    Ok((host, upgrade))
+}
+
+fn is_plainly_framed(head: &Parts) -> bool {
+    let mut codings = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => head.version == Version::HTTP_11 && one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_http1(version: Version) -> bool {
+    version <= Version::HTTP_11
+}
+
+/// The one address that the request is for, from its target and its Host field.
+fn host(head: &Parts) -> Result<Option<HeaderValue>, &'static str> {
+    let mut fields = head.headers.get_all(header::HOST).iter();
+    let field = fields.next();
+    if fields.next().is_some() {
+        return Err("The request has two Host fields.");
+    }
+    let authority = head.uri.authority();
+    if is_http1(head.version) {
+        let path = head.uri.path();
+        let origin_form = path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS);
+        if !origin_form || (authority.is_some() && head.uri.scheme().is_none()) {
+            return Err("The request's target is neither a path nor a whole URI.");
+        }
+    }
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        return Err("The request's target carries credentials.");
+    }
+    match (authority, field) {
+        (Some(authority), Some(field)) if !is_same_host(authority, field) => {
+            Err("The request's target and its Host field name different hosts.")
+        }
+        (_, Some(field)) => Ok(Some(field.clone())),
+        (Some(authority), None) => {
+            HeaderValue::from_str(authority.as_str()).map(Some).map_err(|_| "The request's target names no host.")
+        }
+        (None, None) if head.version <= Version::HTTP_10 => Ok(None),
+        (None, None) => Err("The request names no host."),
+    }
+}
+
+fn is_same_host(authority: &Authority, field: &HeaderValue) -> bool {
+    fn without_port_80(host: &[u8]) -> &[u8] {
+        host.strip_suffix(b":80").unwrap_or(host)
+    }
+    without_port_80(authority.as_str().as_bytes()).eq_ignore_ascii_case(without_port_80(field.as_bytes()))
+}
+
+/// Whether the connection is to become something else. An upgrade to HTTP/2 is not: the request is answered over the
+/// protocol that it came in, as RFC 9110 7.8 allows; the target must never change the protocol under this hop.
+fn asks_for_upgrade(head: &Parts) -> bool {
+    let to_http2 = |value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|protocol| {
+            let protocol = protocol.trim_ascii();
+            protocol.len() >= 2 && protocol[..2].eq_ignore_ascii_case(b"h2")
+        })
+    };
+    head.version == Version::HTTP_11
+        && head.headers.contains_key(header::UPGRADE)
+        && head::lists(&head.headers, &header::CONNECTION, "upgrade")
+        && !head.headers.get_all(header::UPGRADE).iter().any(to_http2)
+}
+
+/// `application/grpc`, alone or with a suffix or parameters; gRPC-Web is plain HTTP to its clients.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    const GRPC: &[u8] = b"application/grpc";
+    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
+        let value = value.as_bytes();
+        value.len() >= GRPC.len()
+            && value[..GRPC.len()].eq_ignore_ascii_case(GRPC)
+            && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+    use http::header::HeaderName;
+
+    use super::*;
+
+    fn try_classify(request: http::request::Builder, empty: bool) -> Result<Seen, Unreadable> {
+        let (head, ()) = request.body(()).expect("a request").into_parts();
+        let peer = "10.0.0.7:1".parse().expect("address");
+        let names = Names::new(HeaderName::from_static("fencing-epoch"));
+        classify(head, empty, peer, Binding::default(), &names, 100).map_err(|(_, unreadable)| unreadable)
+    }
+
+    #[test]
+    fn what_means_two_things_is_refused() {
+        let get = || Request::builder().uri("/a").header("host", "a");
+        let bad: Vec<(&str, http::request::Builder)> = vec![
+            ("no host", Request::builder().uri("/a")),
+            ("two hosts", get().header("host", "a")),
+            ("another host", Request::builder().uri("http://b/a").header("host", "a")),
+            ("credentials", Request::builder().uri("http://x@a/a").header("host", "a")),
+            ("connect", Request::builder().method("CONNECT").uri("a:80").header("host", "a")),
+            ("authority form", Request::builder().uri("a:80").header("host", "a:80")),
+            ("asterisk", Request::builder().uri("*").header("host", "a")),
+            ("gzip", get().header("transfer-encoding", "gzip, chunked")),
+            ("twice", get().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")),
+            ("1.0", get().version(Version::HTTP_10).header("transfer-encoding", "chunked")),
+            ("h2", get().version(Version::HTTP_2).header("transfer-encoding", "chunked")),
+            ("no authority", Request::builder().version(Version::HTTP_2).uri("/a")),
+            ("h2 other host", Request::builder().version(Version::HTTP_2).uri("http://b/a").header("host", "a")),
+            ("upgrade with a body", get().header("connection", "upgrade").header("upgrade", "websocket")),
+        ];
+        for (what, request) in bad {
+            assert!(matches!(try_classify(request, false), Err(Unreadable::Ambiguous(..))), "{what}");
+        }
+        for list in ["connection", "trailer"] {
+            assert!(matches!(try_classify(get().header(list, "Fencing-Epoch"), true), Err(Unreadable::Stamp(_))));
+        }
+        let many = (0..101).fold(Request::builder().uri("/"), |request, n| request.header(format!("x-{n}"), "1"));
+        let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
+        assert!(matches!(try_classify(many, true), Err(Unreadable::Ambiguous(s, _)) if s == status));
+    }
+
+    #[test]
+    fn what_means_one_thing_is_read() {
+        let good: Vec<(http::request::Builder, Option<&str>)> = vec![
+            (Request::builder().uri("http://A:80/a?b").header("host", "a"), Some("a")),
+            (Request::builder().uri("/a").version(Version::HTTP_10), None),
+            (Request::builder().uri("http://a/a").version(Version::HTTP_2), Some("a")),
+            (Request::builder().method("OPTIONS").uri("*").header("host", "a"), Some("a")),
+            (Request::builder().uri("/").header("host", "a").header("transfer-encoding", "Chunked"), Some("a")),
+        ];
+        for (request, host) in good {
+            let seen = try_classify(request, false).expect("readable");
+            assert_eq!(seen.host.as_ref().map(|host| host.to_str().expect("text")), host);
+        }
+    }
+
+    #[test]
+    fn an_upgrade_is_one_only_when_it_can_be_granted() {
+        let ask = |connection: &'static str, upgrade: &'static str| {
+            Request::builder().uri("/").header("host", "a").header("connection", connection).header("upgrade", upgrade)
+        };
+        assert!(try_classify(ask("keep-alive, Upgrade", "websocket"), true).expect("readable").upgrade);
+        assert!(!try_classify(ask("keep-alive", "websocket"), true).expect("readable").upgrade);
+        assert!(!try_classify(ask("Upgrade, HTTP2-Settings", "h2c"), true).expect("readable").upgrade);
+        assert!(!try_classify(ask("upgrade", "a").version(Version::HTTP_10), true).expect("readable").upgrade);
+    }
+
+    #[test]
+    fn grpc_is_told_by_its_content_type() {
+        for (kind, grpc) in [
+            ("application/grpc", true),
+            ("application/grpc+proto", true),
+            ("Application/gRPC;x=y", true),
+            ("application/grpc-web", false),
+            ("application/json", false),
+        ] {
+            let request = Request::builder().uri("/").header("host", "a").header("content-type", kind);
+            assert_eq!(try_classify(request, true).expect("readable").grpc, grpc, "{kind}");
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! The client's side of a connection: its socket, shared between hyper and those who watch it, and what happens on it.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::upgrade::Tunnel;
+use crate::config::resolved::Limits;
+use crate::net::Stream;
+use crate::protocol::CutReason;
+
+/// One client connection.
+pub struct Client {
+    stream: Cell<Option<Stream>>,
+    /// Read already, but not by hyper yet.
+    ahead: RefCell<Bytes>,
+    at_end: Cell<bool>,
+    requests: Cell<usize>,
+    /// When the last request ended, or the connection began.
+    idle_since: Cell<Instant>,
+    /// When the first byte of a head came that is not complete yet. Kept up for HTTP/1 only.
+    head_since: Cell<Option<Instant>>,
+    /// Whether an answer was given while the request's body was still coming.
+    unread: Cell<bool>,
+    to_be_closed: Cell<Option<CutReason>>,
+    driver: Cell<Option<Waker>>,
+    tunnel: RefCell<Option<Tunnel>>,
+}
+
+impl Client {
+    /// Over this stream, of which `ahead` has been read, the first byte of it at `since`.
+    pub fn new(stream: Stream, ahead: Bytes, since: Instant) -> Rc<Client> {
+        Rc::new(Client {
+            stream: Cell::new(Some(stream)),
+            ahead: RefCell::new(ahead),
+            at_end: Cell::new(false),
+            requests: Cell::new(0),
+            idle_since: Cell::new(since),
+            head_since: Cell::new(Some(since)),
+            unread: Cell::new(false),
+            to_be_closed: Cell::new(None),
+            driver: Cell::new(None),
+            tunnel: RefCell::new(None),
+        })
+    }
+
+    /// What hyper reads from and writes to.
+    pub fn socket(self: &Rc<Client>) -> ClientSocket {
+        ClientSocket(Rc::clone(self))
+    }
+
+    /// Counts a request in until the guard is dropped.
+    pub fn begin_request(self: &Rc<Client>) -> Busy {
+        self.requests.set(self.requests.get() + 1);
+        self.head_since.set(None);
+        Busy(Rc::clone(self))
+    }
+
+    /// When to end the connection if nothing happens before, and why; without a reason: when to look again.
+    pub fn deadline(&self, limits: &Limits, is_http2: bool) -> (Instant, Option<CutReason>) {
+        if self.requests.get() > 0 {
+            return (Instant::now() + limits.idle_timeout, None);
+        }
+        match self.head_since.get() {
+            Some(since) if !is_http2 => (since + limits.header_timeout, Some(CutReason::HeaderTimeout)),
+            _ => (self.idle_since.get() + limits.idle_timeout, Some(CutReason::Idle)),
+        }
+    }
+
+    /// Notes that the connection's end must not destroy an answer that the client, still sending, has not read yet.
+    pub fn note_unread(&self) {
+        self.unread.set(true);
+    }
+
+    /// See [`Client::note_unread`].
+    pub fn is_unread(&self) -> bool {
+        self.unread.get()
+    }
+
+    /// Has the connection closed once what is in flight has been answered.
+    pub fn close(&self, reason: CutReason) {
+        self.to_be_closed.set(Some(reason));
+        if let Some(driver) = self.driver.take() {
+            driver.wake();
+        }
+    }
+
+    /// Whether, and why, somebody wants the connection closed; wakes the caller's task when somebody does.
+    pub fn watch_close(&self, context: &Context<'_>) -> Option<CutReason> {
+        let reason = self.to_be_closed.get();
+        if reason.is_none() {
+            self.driver.set(Some(context.waker().clone()));
+        }
+        reason
+    }
+
+    /// Why somebody wants the connection closed, if anybody does.
+    pub fn close_reason(&self) -> Option<CutReason> {
+        self.to_be_closed.get()
+    }
+
+    /// What the connection is to become once its 101 is out.
+    pub fn become_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(tunnel));
+    }
+
+    /// See [`Client::become_tunnel`].
+    pub fn take_tunnel(&self) -> Option<Tunnel> {
+        self.tunnel.take()
+    }
+
+    /// Takes the stream away from hyper, with what was read of it and not used.
+    pub fn take_stream(&self) -> Option<(Stream, Bytes)> {
+        Some((self.stream.take()?, self.ahead.take()))
+    }
+
+    /// Resolves when the client has closed its side. For HTTP/1 and between hyper's own reads: a byte that comes
+    /// first is kept for hyper, and nothing is noticed beyond it.
+    pub async fn gone(&self) {
+        poll_fn(|context| self.poll_gone(context)).await;
+    }
+
+    fn poll_gone(&self, context: &mut Context<'_>) -> Poll<()> {
+        if self.at_end.get() {
+            return Poll::Ready(());
+        }
+        if !self.ahead.borrow().is_empty() {
+            return Poll::Pending;
+        }
+        let mut space = [0; 512];
+        let mut buffer = ReadBuf::new(&mut space);
+        match self.poll_stream(context, |stream, context| stream.poll_read(context, &mut buffer)) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                self.at_end.set(true);
+                Poll::Ready(())
+            }
+            Poll::Ready(Ok(())) => {
+                self.ahead.replace(Bytes::copy_from_slice(buffer.filled()));
+                // Hyper, in the same task, may have been waiting for these very bytes.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Polls the stream; it is away from its place meanwhile, so that no borrow is held over foreign code.
+    fn poll_stream<T>(
+        &self,
+        context: &mut Context<'_>,
+        poll: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        let Some(mut stream) = self.stream.take() else {
+            return Poll::Ready(Err(io::ErrorKind::NotConnected.into()));
+        };
+        let polled = poll(Pin::new(&mut stream), context);
+        self.stream.set(Some(stream));
+        polled
+    }
+
+    fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        {
+            let mut ahead = self.ahead.borrow_mut();
+            if !ahead.is_empty() {
+                let part = ahead.len().min(buffer.remaining());
+                buffer.put_slice(&ahead[..part]);
+                ahead.advance(part);
+            }
+        }
+        if buffer.filled().len() == before && !self.at_end.get() {
+            let read = self.poll_stream(context, |stream, context| stream.poll_read(context, buffer));
+            std::task::ready!(read)?;
+            self.at_end.set(buffer.filled().len() == before);
+        }
+        let came = buffer.filled().len() > before;
+        if came && self.requests.get() == 0 && self.head_since.get().is_none() {
+            self.head_since.set(Some(Instant::now()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A request in flight on a connection.
+pub struct Busy(Rc<Client>);
+
+impl Busy {
+    /// The connection.
+    pub fn client(&self) -> &Rc<Client> {
+        &self.0
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.requests.set(self.0.requests.get() - 1);
+        self.0.idle_since.set(Instant::now());
+    }
+}
+
+/// A [`Client`]'s stream as hyper has it.
+pub struct ClientSocket(Rc<Client>);
+
+impl AsyncRead for ClientSocket {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_read(context, buffer)
+    }
+}
+
+impl AsyncWrite for ClientSocket {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.0.poll_stream(context, |stream, context| stream.poll_write(context, bytes))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.poll_stream(context, |stream, context| stream.poll_write_vectored(context, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        // Hyper asks before anything has happened; a stream that cannot do it takes the first slice of each call.
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_stream(context, |stream, context| stream.poll_flush(context))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.0.poll_stream(context, |stream, context| stream.poll_shutdown(context))
+    }
+}

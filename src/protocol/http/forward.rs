@@ -1,0 +1,634 @@
+//! One request's way to the upstream and back, and how its right is settled.
+//!
+//! The order is fixed: a connection that can take the request at once; the right confirmed; the request handed to
+//! hyper, with no await in between. From there on every way out settles the right exactly once: as answered, as
+//! nothing left, or, by being dropped if by nothing else, as lost.
+
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, Version};
+use http_body::{Body as _, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use super::body::{Answer, Spoilt, Upload, UploadBody};
+use super::classify::Seen;
+use super::client::Client;
+use super::pipe::{self, Writer};
+use super::pool::{Lease, Pending};
+use super::upgrade::Tunnel;
+use super::{Http, head, refuse};
+use crate::clock::Clock;
+use crate::fence::mechanism::Mechanism;
+use crate::fence::{Moment, Outcome, Reason, Refusal};
+use crate::net::{Closing, Stage};
+use crate::protocol::right::Settled;
+use crate::protocol::signal::{Ask, Signal};
+use crate::protocol::{CutReason, Finished, Kind, Right, Role};
+
+/// Tells the role that a request is over, when dropped: so it is told once, whatever happens.
+pub struct Finish {
+    role: Rc<dyn Role>,
+    clock: Arc<dyn Clock>,
+    began: Moment,
+    kind: Kind,
+    outcome: Outcome,
+}
+
+impl Finish {
+    /// From now on; it ends as not applied, until something else is said.
+    pub fn new(http: &Http, kind: Kind) -> Finish {
+        Finish {
+            role: Rc::clone(&http.role),
+            clock: Arc::clone(&http.clock),
+            began: http.clock.now(),
+            kind,
+            outcome: Outcome::NotApplied,
+        }
+    }
+
+    /// Says what it is, once the role has said so.
+    pub fn is(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+
+    /// Says how it would end now.
+    pub fn ends_as(&mut self, outcome: Outcome) {
+        self.outcome = outcome;
+    }
+}
+
+impl Drop for Finish {
+    fn drop(&mut self) {
+        let took = self.clock.now().since(self.began);
+        self.role.finished(Finished { kind: self.kind, outcome: self.outcome, took });
+    }
+}
+
+/// What ends a request that is under way before its answer is whole.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// The fence wants it cut.
+    Fenced,
+    /// The answer, or a part of it, did not come in time.
+    Late,
+    /// The upstream takes nothing of the request.
+    Stalled,
+    /// The upstream's connection, or its answer, broke.
+    Broken(String),
+    /// The client's body will never be whole.
+    Spoilt(Spoilt),
+    /// The client sends nothing of the body.
+    ClientIdle,
+    /// The worker ends.
+    Closing,
+}
+
+/// Why a request got no answer of the upstream's.
+enum Failed {
+    /// The role took its word back: nothing has left.
+    Refused(Box<Refusal>),
+    /// There is no connection: nothing has left.
+    Unreachable(String),
+    /// The client went away: nothing has left.
+    Gone,
+    /// The client's body failed before anything had left.
+    NeverSent(Trouble),
+    /// A byte may have left.
+    Trouble(Trouble),
+}
+
+/// One request with the right to it.
+pub struct Flight {
+    http: Rc<Http>,
+    seen: Seen,
+    client: Rc<Client>,
+    upload: Rc<Upload>,
+    /// From the connection to its end. Declared, and so dropped, before the right: nothing leaves after settlement.
+    lease: Option<Lease>,
+    right: Option<Right>,
+    signal: Option<Signal>,
+    closing: Closing,
+    http2: bool,
+    timer: Pin<Box<Sleep>>,
+    /// When the answer's last part came.
+    part_at: Instant,
+    finish: Option<Finish>,
+}
+
+enum Begun {
+    /// The whole answer: a refusal, or one without a body.
+    Whole(Response<Answer>),
+    /// An answer whose body is still to come.
+    Head(Response<()>, Reception),
+}
+
+impl Flight {
+    #[allow(clippy::too_many_arguments, reason = "called once; a struct of the same fields would say nothing more")]
+    pub fn new(
+        http: &Rc<Http>,
+        seen: Seen,
+        client: &Rc<Client>,
+        upload: Rc<Upload>,
+        right: Right,
+        finish: Finish,
+        closing: Closing,
+        http2: bool,
+    ) -> Flight {
+        let now = Instant::now();
+        Flight {
+            http: Rc::clone(http),
+            seen,
+            client: Rc::clone(client),
+            upload,
+            lease: None,
+            signal: right.signal(),
+            right: Some(right),
+            closing,
+            http2,
+            timer: Box::pin(tokio::time::sleep_until(now)),
+            part_at: now,
+            finish: Some(finish),
+        }
+    }
+
+    /// Runs as a task of its own, which a client that goes away does not end; resolves with the answer.
+    pub async fn in_own_task(self, request: Request<UploadBody>) -> Response<Answer> {
+        let (writer, reader) = pipe::pipe();
+        let method = request.method().clone();
+        let running = Running::on(&self.http);
+        tokio::task::spawn_local(async move {
+            let _running = running;
+            Box::pin(self.run(request, writer)).await;
+        });
+        match reader.answer().await {
+            Some(answer) => answer,
+            None => refuse::plain(StatusCode::INTERNAL_SERVER_ERROR, "The request's task failed.", &method),
+        }
+    }
+
+    async fn run(self, request: Request<UploadBody>, writer: Writer) {
+        match self.begin(request, Some(&writer)).await {
+            Begun::Whole(answer) => writer.answer(answer),
+            Begun::Head(head, mut reception) => {
+                writer.head(head);
+                while !reception.is_over() {
+                    std::future::poll_fn(|context| {
+                        if reception.is_hurried(context) { Poll::Ready(()) } else { writer.poll_room(context) }
+                    })
+                    .await;
+                    match std::future::poll_fn(|context| reception.poll_frame(context)).await {
+                        Some(Ok(frame)) => writer.frame(frame),
+                        // The client's answer breaks off with the writer.
+                        Some(Err(_)) => return,
+                        None => break,
+                    }
+                }
+                writer.finish();
+            }
+        }
+    }
+
+    /// Runs where it is awaited, and in the body of the answer: it ends with them.
+    pub async fn here(self, request: Request<UploadBody>) -> Response<Answer> {
+        match Box::pin(self.begin(request, None)).await {
+            Begun::Whole(answer) => answer,
+            Begun::Head(head, reception) => head.map(|()| Answer::received(reception)),
+        }
+    }
+
+    fn right(&self) -> &Right {
+        self.right.as_ref().expect("a flight has its right until it is settled")
+    }
+
+    fn ends_as(&mut self, outcome: Outcome) {
+        if let Some(finish) = &mut self.finish {
+            finish.ends_as(outcome);
+        }
+    }
+
+    fn settle(&mut self, how: Settled, outcome: Outcome) {
+        self.ends_as(outcome);
+        if let Some(right) = self.right.take() {
+            right.settle(how);
+        }
+    }
+
+    async fn begin(mut self, request: Request<UploadBody>, client: Option<&Writer>) -> Begun {
+        let answer = match self.launch(request, client).await {
+            Ok(answer) => answer,
+            Err(failed) => return Begun::Whole(self.fail(failed)),
+        };
+        let (mut head, body) = answer.into_parts();
+        let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let refused = head.headers.get(head::REFUSED).filter(|_| !self.http.strip_refused);
+        let outcome = refused.and_then(refuse::outcome_of_passed_refusal).unwrap_or(Outcome::Answered);
+        self.http.names.strip_answer(&mut head.headers, upgraded, self.http.strip_refused);
+        head.version = Version::HTTP_11;
+        head.extensions.remove::<hyper::upgrade::OnUpgrade>();
+        let status = head.status;
+        let head = Response::from_parts(head, ());
+        if upgraded {
+            return Begun::Whole(self.upgrade(head).await);
+        }
+        let no_answer = self.right().kind() == Kind::Write
+            && self.http.mechanisms.keeps(Mechanism::NoAnswer)
+            && self.http.listener.upstream.no_answer.contains(&status.as_u16());
+        let outcome = if no_answer { Outcome::Unknown } else { outcome };
+        self.part_at = Instant::now();
+        let check_end = self.http2 && self.http.mechanisms.keeps(Mechanism::Truncation);
+        let mut reception = Reception { flight: Some(self), body, check_end, no_answer, outcome, broken: false };
+        if reception.body.is_end_stream() {
+            reception.complete();
+            return Begun::Whole(head.map(|()| Answer::empty()));
+        }
+        Begun::Head(head, reception)
+    }
+
+    /// Sends the request, and waits for the head of the answer.
+    async fn launch(
+        &mut self,
+        mut request: Request<UploadBody>,
+        client: Option<&Writer>,
+    ) -> Result<Response<Incoming>, Failed> {
+        let write = self.right().kind() == Kind::Write;
+        let upgrade = self.seen.upgrade && !self.http2;
+        let mut fresh = false;
+        loop {
+            let mut lease = self.connect(fresh, client).await?;
+            // From here to `send` nothing is awaited: what is compared here is compared right before the first byte.
+            self.right().confirm().map_err(Failed::Refused)?;
+            self.upload.leaves_by(lease.link());
+            let used = lease.is_used();
+            let pending = lease.send(request, write, upgrade);
+            self.lease = Some(lease);
+            self.ends_as(Outcome::Unknown);
+            match self.answered(pending).await? {
+                Ok(answer) => return Ok(answer),
+                Err(given_back) => {
+                    if let Some(mut lease) = self.lease.take() {
+                        lease.was_not_taken();
+                    }
+                    self.ends_as(Outcome::NotApplied);
+                    if fresh || !used {
+                        return Err(Failed::Unreachable("the upstream closes every connection at once".into()));
+                    }
+                    request = given_back;
+                    fresh = true;
+                }
+            }
+        }
+    }
+
+    /// Waits for a connection. Nothing has left yet: a client that goes away, and a fence that moves on, end it.
+    async fn connect(&mut self, fresh: bool, client: Option<&Writer>) -> Result<Lease, Failed> {
+        let pool = Rc::clone(&self.http.pool);
+        let mut connecting = pin!(pool.connect(self.http2, fresh));
+        std::future::poll_fn(|context| {
+            if let Poll::Ready(made) = connecting.as_mut().poll(context) {
+                return Poll::Ready(made.map_err(|error| Failed::Unreachable(error.to_string())));
+            }
+            let gone = client.is_some_and(|client| client.poll_gone(context).is_ready());
+            if gone || self.closing.watch(context) == Stage::Now {
+                return Poll::Ready(Err(Failed::Gone));
+            }
+            let moved_on = self.signal.as_mut().is_some_and(|signal| signal.poll_for(Ask::Hurry, context).is_ready());
+            if moved_on && let Err(refusal) = self.right().confirm() {
+                return Poll::Ready(Err(Failed::Refused(refusal)));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Waits for the head of the answer, or for the request itself where hyper gave it back untouched.
+    async fn answered(
+        &mut self,
+        mut pending: Pending,
+    ) -> Result<Result<Response<Incoming>, Request<UploadBody>>, Failed> {
+        let answered = std::future::poll_fn(|context| match pending.as_mut().poll(context) {
+            Poll::Ready(answered) => Poll::Ready(Ok(answered)),
+            Poll::Pending => self.poll_trouble(context).map(Err),
+        })
+        .await;
+        match answered {
+            Ok(Ok(answer)) => Ok(Ok(answer)),
+            Ok(Err(mut error)) => match error.take_message() {
+                Some(request) => Ok(Err(request)),
+                None => Err(self.broken(&error.into_error())),
+            },
+            Err(trouble) => Err(Failed::Trouble(trouble)),
+        }
+    }
+
+    /// Hyper gave up on the connection while the request was on it.
+    fn broken(&mut self, error: &hyper::Error) -> Failed {
+        let untouched = self.lease.as_ref().is_some_and(|lease| {
+            lease.link().reset();
+            lease.is_untouched()
+        });
+        let spoilt = self.upload.spoilt().map(Trouble::Spoilt);
+        match (untouched, spoilt) {
+            (true, Some(spoilt)) => Failed::NeverSent(spoilt),
+            (true, None) => Failed::Unreachable(error.to_string()),
+            (false, Some(spoilt)) => Failed::Trouble(spoilt),
+            (false, None) => Failed::Trouble(Trouble::Broken(error.to_string())),
+        }
+    }
+
+    /// Ready when the request has to be given up.
+    fn poll_trouble(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+        if let Some(signal) = &mut self.signal
+            && let Poll::Ready(asked) = signal.poll_for(Ask::CutHalfSent, context)
+            && (!self.upload.is_sent() || asked == Ask::Cut || signal.poll_for(Ask::Cut, context).is_ready())
+        {
+            return Poll::Ready(Trouble::Fenced);
+        }
+        if self.closing.watch(context) == Stage::Now {
+            return Poll::Ready(Trouble::Closing);
+        }
+        if let Some(spoilt) = self.upload.spoilt() {
+            return Poll::Ready(Trouble::Spoilt(spoilt));
+        }
+        self.upload.watch(context);
+        self.poll_late(context)
+    }
+
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+        let (upstream, limits) = (&self.http.listener.upstream, &self.http.listener.limits);
+        // What is waited for may change without this task being woken: so it looks again after the shortest time.
+        let shortest = upstream.response_timeout.min(upstream.send_timeout).min(limits.body_idle_timeout);
+        loop {
+            let now = Instant::now();
+            let (deadline, trouble) = self.deadline();
+            if now >= deadline {
+                return Poll::Ready(trouble);
+            }
+            let look = deadline.min(now + shortest);
+            let armed = self.timer.deadline();
+            if armed <= now || armed > look {
+                self.timer.as_mut().reset(look);
+            }
+            if self.timer.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Until when something has to happen, and what it is if it does not.
+    fn deadline(&self) -> (Instant, Trouble) {
+        let (upstream, limits) = (&self.http.listener.upstream, &self.http.listener.limits);
+        let (since, waits_for_client) = self.upload.standing_since();
+        let moved = self.lease.as_ref().and_then(Lease::moved);
+        let progress = moved.map_or(since, |moved| moved.max(since));
+        if !self.upload.is_handed_over() {
+            return match waits_for_client {
+                true => (since + limits.body_idle_timeout, Trouble::ClientIdle),
+                false => (progress + upstream.send_timeout, Trouble::Stalled),
+            };
+        }
+        if moved.is_some() && !self.upload.is_sent() {
+            return (progress + upstream.send_timeout, Trouble::Stalled);
+        }
+        (progress.max(self.part_at) + upstream.response_timeout, Trouble::Late)
+    }
+
+    /// Ends a request that has no answer: settles, then says so.
+    fn fail(mut self, failed: Failed) -> Response<Answer> {
+        if !self.upload.is_handed_over() {
+            self.client.note_unread();
+        }
+        let resource = self.right.as_ref().and_then(Right::resource).cloned();
+        self.abort();
+        let how = match &failed {
+            Failed::Trouble(_) => Settled::Lost,
+            Failed::Refused(_) | Failed::Unreachable(_) | Failed::Gone | Failed::NeverSent(_) => Settled::NothingLeft,
+        };
+        let outcome = if how == Settled::Lost { Outcome::Unknown } else { Outcome::NotApplied };
+        self.settle(how, outcome);
+        let trouble = match failed {
+            Failed::Refused(refusal) => return self.http.refused(&self.seen, &refusal, &self.client),
+            Failed::Unreachable(why) => {
+                let detail = format!("The request has not been sent: {why}.");
+                return self.refuse(Refusal::new(Reason::UpstreamUnreachable, detail), resource);
+            }
+            Failed::Gone => return self.plain(StatusCode::SERVICE_UNAVAILABLE, "The request has not been sent."),
+            Failed::NeverSent(trouble) | Failed::Trouble(trouble) => trouble,
+        };
+        match self.refusal(&trouble) {
+            Some(refusal) => self.refuse(refusal, resource),
+            None => self.client_failed(&trouble),
+        }
+    }
+
+    fn refuse(&self, mut refusal: Refusal, resource: Option<crate::fence::Resource>) -> Response<Answer> {
+        refusal.resource = resource;
+        self.http.refused(&self.seen, &refusal, &self.client)
+    }
+
+    /// What the fence, or the upstream, did to a request of which a byte may have left; none for what its client did.
+    fn refusal(&self, trouble: &Trouble) -> Option<Refusal> {
+        let upstream = &self.http.listener.upstream;
+        let (reason, detail) = match trouble {
+            Trouble::Fenced => (
+                Reason::FencedInFlight,
+                "The request was cut because the epoch moved on; whether it was applied is not known.".to_owned(),
+            ),
+            Trouble::Late => (
+                Reason::UpstreamTimeout,
+                format!(
+                    "The upstream did not answer within {:?}; whether the request was applied is not known.",
+                    upstream.response_timeout
+                ),
+            ),
+            Trouble::Stalled => (
+                Reason::UpstreamTimeout,
+                format!(
+                    "The upstream took nothing of the request for {:?}; whether it was applied is not known.",
+                    upstream.send_timeout
+                ),
+            ),
+            Trouble::Broken(why) => (
+                Reason::UpstreamBroken,
+                format!("The upstream connection broke ({why}); whether the request was applied is not known."),
+            ),
+            Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
+        };
+        Some(Refusal::new(reason, detail))
+    }
+
+    fn client_failed(&self, trouble: &Trouble) -> Response<Answer> {
+        match trouble {
+            Trouble::Spoilt(why) => {
+                self.plain(StatusCode::BAD_REQUEST, &format!("The request was not sent whole: {why}."))
+            }
+            Trouble::ClientIdle => {
+                let mut answer = self.plain(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.");
+                if !self.seen.is_http2() {
+                    super::close_after(&mut answer, &self.seen, &self.client, CutReason::Idle);
+                }
+                answer
+            }
+            _ => self.plain(StatusCode::SERVICE_UNAVAILABLE, "This sidecar is stopping."),
+        }
+    }
+
+    fn plain(&self, status: StatusCode, detail: &str) -> Response<Answer> {
+        refuse::plain(status, detail, &self.seen.head.method)
+    }
+
+    /// Ends what is left of the request on its connection, before this returns.
+    fn abort(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            self.upload.give_up();
+            drop(lease);
+        }
+    }
+
+    /// The upstream changed the protocol: both connections become a tunnel, and the right goes with it.
+    async fn upgrade(mut self, head: Response<()>) -> Response<Answer> {
+        let asked = self.seen.upgrade && !self.http2;
+        let Some(lease) = self.lease.take().filter(|_| asked) else {
+            let why = "it answered 101 to a request that asked for no upgrade".to_owned();
+            return self.fail(Failed::Trouble(Trouble::Broken(why)));
+        };
+        let Some((stream, ahead)) = lease.upgraded().await else {
+            let why = "it broke off right after its 101".to_owned();
+            return self.fail(Failed::Trouble(Trouble::Broken(why)));
+        };
+        let role = Rc::clone(&self.http.role);
+        self.client.become_tunnel(Tunnel {
+            upstream: stream,
+            ahead,
+            right: self.right.take(),
+            signal: self.signal.take(),
+            finish: self.finish.take(),
+            role,
+        });
+        head.map(|()| Answer::empty())
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+/// An answer on its way from the upstream. Dropping it before its end gives the request up.
+pub struct Reception {
+    /// There until the answer is whole, or broken.
+    flight: Option<Flight>,
+    body: Incoming,
+    /// Hyper mistakes a reset for an end in HTTP/2 bodies.
+    check_end: bool,
+    /// Its status says that the target, behind another proxy, may still be at it.
+    no_answer: bool,
+    outcome: Outcome,
+    broken: bool,
+}
+
+impl Reception {
+    /// Whether all of it is there.
+    pub fn is_over(&self) -> bool {
+        self.flight.is_none() && !self.broken
+    }
+
+    /// What is known of the length of the rest.
+    pub fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// Whether the fence wants it read without waiting for the client.
+    fn is_hurried(&mut self, context: &Context<'_>) -> bool {
+        let signal = self.flight.as_mut().and_then(|flight| flight.signal.as_mut());
+        signal.is_some_and(|signal| signal.poll_for(Ask::Hurry, context).is_ready())
+    }
+
+    /// The next part. The request is settled before the last one, or the error, is handed out.
+    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Trouble>>> {
+        let Some(flight) = &mut self.flight else { return Poll::Ready(None) };
+        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
+            let trouble = std::task::ready!(flight.poll_trouble(context));
+            return Poll::Ready(Some(Err(self.give_up(trouble))));
+        };
+        flight.part_at = Instant::now();
+        match frame {
+            Some(Ok(mut frame)) => {
+                if let Some(trailers) = frame.trailers_mut() {
+                    flight.http.names.strip_trailers(trailers);
+                    self.complete();
+                } else if self.body.is_end_stream() {
+                    self.complete();
+                } else if flight.signal.as_ref().is_some_and(|signal| signal.asked() == Ask::Cut) {
+                    return Poll::Ready(Some(Err(self.give_up(Trouble::Fenced))));
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(self.give_up(Trouble::Broken(error.to_string()))))),
+            None if self.check_end && !self.body.is_end_stream() => {
+                Poll::Ready(Some(Err(self.give_up(Trouble::Broken("it was cut short".to_owned())))))
+            }
+            None => {
+                self.complete();
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// The answer is whole.
+    fn complete(&mut self) {
+        let Some(mut flight) = self.flight.take() else { return };
+        if flight.upload.is_sent() {
+            if let Some(lease) = flight.lease.take() {
+                lease.give_back();
+            }
+            flight.settle(if self.no_answer { Settled::Lost } else { Settled::Answered }, self.outcome);
+        } else {
+            // The upstream answered what it has not read to the end: that is no word about what it does with the rest.
+            flight.client.note_unread();
+            flight.abort();
+            flight.settle(Settled::Lost, Outcome::Unknown);
+        }
+    }
+
+    fn give_up(&mut self, trouble: Trouble) -> Trouble {
+        self.broken = true;
+        if let Some(mut flight) = self.flight.take() {
+            tracing::debug!(?trouble, "an answer broke off");
+            // Of an HTTP/2 connection only the stream is reset.
+            let cut = match trouble {
+                _ if flight.seen.is_http2() => None,
+                Trouble::Fenced => Some(CutReason::Fenced),
+                Trouble::ClientIdle => Some(CutReason::Idle),
+                _ => None,
+            };
+            flight.abort();
+            flight.settle(Settled::Lost, Outcome::Unknown);
+            if let Some(cut) = cut {
+                flight.http.role.cut(cut);
+            }
+        }
+        trouble
+    }
+}
+
+/// Counts a write's task.
+struct Running(Rc<Http>);
+
+impl Running {
+    fn on(http: &Rc<Http>) -> Running {
+        http.writes.set(http.writes.get() + 1);
+        Running(Rc::clone(http))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.writes.set(self.0.writes.get() - 1);
+    }
+}

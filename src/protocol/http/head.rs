@@ -1,0 +1,300 @@
+//! Heads, from one hop to the next: which fields travel, and which are between two neighbours only.
+
+use std::net::IpAddr;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// The field by which a refusal says its reason.
+pub const REFUSED: HeaderName = HeaderName::from_static("fencing-refused");
+/// The field by which a service ties a request to an epoch.
+const EXPECT_EPOCH: &str = "fencing-expect";
+/// Trailers of these names are ours alone.
+const OURS: &str = "fencing-";
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+
+/// Fields that decide how a message is cut out of the byte stream, or where it goes: never to be changed by a trailer.
+const FRAMING: [HeaderName; 9] = [
+    header::TRANSFER_ENCODING,
+    header::CONTENT_LENGTH,
+    header::HOST,
+    header::TE,
+    header::TRAILER,
+    header::CONNECTION,
+    header::UPGRADE,
+    header::EXPECT,
+    header::CONTENT_ENCODING,
+];
+
+/// The stamp's field name, in every spelling that a target may take for it.
+#[derive(Clone, Debug)]
+pub struct Names {
+    stamp: HeaderName,
+    normal: String,
+}
+
+/// Servers that hand fields on as environment variables make `_` of `-`: to them both spellings are one field.
+fn same_but_for_underscores(name: &str, normal: &str) -> bool {
+    name.len() == normal.len()
+        && name.bytes().zip(normal.bytes()).all(|(byte, normal)| byte == normal || (byte == b'_' && normal == b'-'))
+}
+
+impl Names {
+    /// For a stamp that travels in this field.
+    pub fn new(stamp: HeaderName) -> Names {
+        let normal = stamp.as_str().replace('_', "-");
+        Names { stamp, normal }
+    }
+
+    /// Whether a field of this name is, or may be taken for, a stamp.
+    pub fn is_stamp(&self, name: &HeaderName) -> bool {
+        *name == self.stamp || same_but_for_underscores(name.as_str(), &self.normal)
+    }
+
+    /// Whether any of the comma-separated names in the fields `list` is the stamp's.
+    pub fn stamp_is_listed(&self, headers: &HeaderMap, list: &HeaderName) -> bool {
+        listed(headers, list).any(|name| self.is_stamp(&name))
+    }
+
+    fn is_for_us(&self, name: &HeaderName) -> bool {
+        self.is_stamp(name) || same_but_for_underscores(name.as_str(), EXPECT_EPOCH)
+    }
+
+    /// The fields of a request as the upstream is to see them, with `stamp` put on and no other stamp.
+    ///
+    /// Its framing is not among them, but for Content-Length; nor is Host, which the caller puts.
+    pub fn to_upstream(&self, from: &HeaderMap, peer: IpAddr, stamp: Option<&HeaderValue>, keep: Keep) -> HeaderMap {
+        let named: Vec<HeaderName> = listed(from, &header::CONNECTION).collect();
+        let mut to = HeaderMap::with_capacity(from.len() + 2);
+        for (name, value) in from {
+            let dropped = *name == header::HOST
+                || *name == header::EXPECT
+                || *name == FORWARDED_FOR
+                || *name == HTTP2_SETTINGS
+                || is_between_neighbours(name, &named)
+                || self.is_for_us(name);
+            if !dropped {
+                to.append(name.clone(), value.clone());
+            }
+        }
+        if let Some(peers) = forwarded_for(from, peer) {
+            to.insert(FORWARDED_FOR, peers);
+        }
+        let mut options = Vec::new();
+        if keep.trailers && listed(from, &header::TE).any(|coding| coding == "trailers") {
+            to.insert(header::TE, HeaderValue::from_static("trailers"));
+            options.push("te");
+        }
+        if keep.upgrade {
+            for value in from.get_all(header::UPGRADE) {
+                to.append(header::UPGRADE, value.clone());
+            }
+            options.push("upgrade");
+        }
+        if keep.options && !options.is_empty() {
+            let options = HeaderValue::from_str(&options.join(", ")).expect("the words above are plain text");
+            to.insert(header::CONNECTION, options);
+        }
+        if let Some(stamp) = stamp {
+            to.insert(self.stamp.clone(), stamp.clone());
+        }
+        to
+    }
+
+    /// Takes off the fields of an answer that are not for the client. Upgrade stays where the answer is one.
+    pub fn strip_answer(&self, headers: &mut HeaderMap, upgraded: bool, strip_refused: bool) {
+        let named: Vec<HeaderName> = listed(headers, &header::CONNECTION).collect();
+        if headers.contains_key(header::TRANSFER_ENCODING) {
+            // Where both are there the length is a lie (RFC 9112 6.3).
+            headers.remove(header::CONTENT_LENGTH);
+        }
+        let upgrade = upgraded.then(|| headers.get(header::UPGRADE).cloned()).flatten();
+        let dropped: Vec<HeaderName> = headers
+            .keys()
+            .filter(|name| is_between_neighbours(name, &named) || (strip_refused && **name == REFUSED))
+            .cloned()
+            .collect();
+        for name in dropped {
+            headers.remove(name);
+        }
+        if let Some(upgrade) = upgrade {
+            headers.insert(header::UPGRADE, upgrade);
+            headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        }
+    }
+
+    /// Takes off the trailers that must not travel: framing, and what is ours.
+    pub fn strip_trailers(&self, trailers: &mut HeaderMap) {
+        let dropped: Vec<HeaderName> = trailers
+            .keys()
+            .filter(|name| {
+                FRAMING.contains(name)
+                    || is_between_neighbours(name, &[])
+                    || self.is_for_us(name)
+                    || name.as_str().starts_with(OURS)
+            })
+            .cloned()
+            .collect();
+        for name in dropped {
+            trailers.remove(name);
+        }
+    }
+}
+
+/// Which of the fields between neighbours the next hop is to get again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Keep {
+    /// `TE: trailers`.
+    pub trailers: bool,
+    /// Upgrade.
+    pub upgrade: bool,
+    /// Name them in Connection, as HTTP/1.1 wants it.
+    pub options: bool,
+}
+
+/// The names in the comma-separated lists of all fields `list`. What is no field name is left out: it names no field.
+fn listed<'a>(headers: &'a HeaderMap, list: &HeaderName) -> impl Iterator<Item = HeaderName> + 'a {
+    headers
+        .get_all(list)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+}
+
+/// Whether the list in the fields `list` has this word.
+pub fn lists(headers: &HeaderMap, list: &HeaderName, word: &str) -> bool {
+    listed(headers, list).any(|name| name == word)
+}
+
+fn is_between_neighbours(name: &HeaderName, named: &[HeaderName]) -> bool {
+    let always = *name == header::CONNECTION
+        || *name == KEEP_ALIVE
+        || *name == header::TRANSFER_ENCODING
+        || *name == header::TE
+        || *name == header::UPGRADE
+        || name.as_str().starts_with("proxy-");
+    // A client that lists Content-Length would have this hop frame the body anew, and the next one another way.
+    always || (named.contains(name) && *name != header::CONTENT_LENGTH)
+}
+
+fn forwarded_for(from: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
+    let mut peers = Vec::new();
+    for value in from.get_all(FORWARDED_FOR) {
+        peers.extend_from_slice(value.as_bytes());
+        peers.extend_from_slice(b", ");
+    }
+    peers.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    HeaderValue::from_bytes(&peers).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        fields.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+    }
+
+    fn names() -> Names {
+        Names::new(HeaderName::from_static("fencing-epoch"))
+    }
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+
+    #[test]
+    fn what_is_between_neighbours_stays_there_and_the_stamp_survives() {
+        let from = headers(&[
+            ("host", "a"),
+            ("connection", "close, x-mine, fencing-epoch, content-length"),
+            ("x-mine", "1"),
+            ("keep-alive", "timeout=5"),
+            ("proxy-authorization", "secret"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("expect", "100-continue"),
+            ("upgrade", "websocket"),
+            ("http2-settings", "AAMAAABkAAQ"),
+            ("content-length", "3"),
+            ("fencing-epoch", "7"),
+            ("fencing_epoch", "8"),
+            ("fencing-expect", "7"),
+            ("fencing_expect", "7"),
+            ("accept", "*/*"),
+        ]);
+        let stamp = HeaderValue::from_static("42");
+        let to = names().to_upstream(&from, PEER, Some(&stamp), Keep::default());
+        assert_eq!(
+            to,
+            headers(&[
+                ("content-length", "3"),
+                ("accept", "*/*"),
+                ("x-forwarded-for", "10.0.0.7"),
+                ("fencing-epoch", "42"),
+            ])
+        );
+        let keep = Keep { trailers: true, upgrade: true, options: true };
+        let to = names().to_upstream(&from, PEER, None, keep);
+        assert_eq!(to.get("te").map(HeaderValue::as_bytes), Some(&b"trailers"[..]));
+        assert_eq!(to.get("connection").map(HeaderValue::as_bytes), Some(&b"te, upgrade"[..]));
+        assert_eq!(to.get("upgrade").map(HeaderValue::as_bytes), Some(&b"websocket"[..]));
+        assert!(!to.contains_key("fencing-epoch"));
+    }
+
+    #[test]
+    fn peers_are_appended() {
+        let mut from = headers(&[("x-forwarded-for", "1.1.1.1")]);
+        from.append("x-forwarded-for", HeaderValue::from_static("2.2.2.2, 3.3.3.3"));
+        let to = names().to_upstream(&from, PEER, None, Keep::default());
+        let value = to.get("x-forwarded-for").map(HeaderValue::as_bytes);
+        assert_eq!(value, Some(&b"1.1.1.1, 2.2.2.2, 3.3.3.3, 10.0.0.7"[..]));
+        assert_eq!(to.get_all("x-forwarded-for").iter().count(), 1);
+    }
+
+    #[test]
+    fn an_answer_loses_its_refusal_only_at_a_guard() {
+        let from =
+            [("transfer-encoding", "chunked"), ("content-length", "3"), ("fencing-refused", "x"), ("upgrade", "h2c")];
+        let mut answer = headers(&from);
+        names().strip_answer(&mut answer, false, true);
+        assert!(answer.is_empty(), "{answer:?}");
+        let mut answer = headers(&from);
+        names().strip_answer(&mut answer, false, false);
+        assert_eq!(answer, headers(&[("fencing-refused", "x")]));
+        let mut answer = headers(&[("connection", "Upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")]);
+        names().strip_answer(&mut answer, true, true);
+        assert_eq!(
+            answer,
+            headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")])
+        );
+    }
+
+    #[test]
+    fn trailers_carry_neither_framing_nor_anything_of_ours() {
+        let mut trailers = headers(&[
+            ("content-length", "9"),
+            ("host", "b"),
+            ("fencing-epoch", "7"),
+            ("fencing_epoch", "7"),
+            ("fencing-anything", "7"),
+            ("grpc-status", "0"),
+        ]);
+        names().strip_trailers(&mut trailers);
+        assert_eq!(trailers, headers(&[("grpc-status", "0")]));
+    }
+
+    #[test]
+    fn the_stamp_is_known_in_every_spelling() {
+        let names = names();
+        for name in ["fencing-epoch", "fencing_epoch"] {
+            assert!(names.is_stamp(&HeaderName::from_static(name)), "{name}");
+        }
+        assert!(!names.is_stamp(&HeaderName::from_static("fencing-epochs")));
+        let listing = headers(&[("trailer", "a, Fencing_Epoch")]);
+        assert!(names.stamp_is_listed(&listing, &header::TRAILER));
+        assert!(!names.stamp_is_listed(&listing, &header::CONNECTION));
+        let odd = Names::new(HeaderName::from_static("x_epoch"));
+        assert!(odd.is_stamp(&HeaderName::from_static("x-epoch")) && odd.is_stamp(&HeaderName::from_static("x_epoch")));
+    }
+}

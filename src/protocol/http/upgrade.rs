@@ -1,0 +1,158 @@
+//! A connection that became something else: bytes both ways, for as long as the fence allows.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::forward::Finish;
+use crate::fence::Outcome;
+use crate::net::{Closing, Stage, Stream};
+use crate::protocol::right::Settled;
+use crate::protocol::signal::{Ask, Signal};
+use crate::protocol::{CutReason, Right, Role};
+
+/// What one read takes at most. Smaller ones cost three times the CPU of a large transfer.
+const CHUNK: usize = 64 * 1024;
+
+thread_local! {
+    /// One buffer for all tunnels of a worker: what the other side does not take at once is copied, so an idle or a
+    /// fast tunnel holds none.
+    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
+}
+
+/// The upstream's end of a tunnel, with the right that the tunnel lives by.
+pub struct Tunnel {
+    /// Its stream. Declared, and so dropped, before the right.
+    pub upstream: Stream,
+    /// What it sent after its 101.
+    pub ahead: Bytes,
+    /// Settled when the tunnel is over.
+    pub right: Option<Right>,
+    /// What the fence wants of it.
+    pub signal: Option<Signal>,
+    /// Tells the role when it is over.
+    pub finish: Option<Finish>,
+    /// Who is told of a cut.
+    pub role: Rc<dyn Role>,
+}
+
+impl Tunnel {
+    /// Runs it to its end, over the client's stream, of which `ahead` was read after its request.
+    pub async fn run(mut self, mut client: Stream, ahead: Bytes, mut closing: Closing) {
+        let mut up = Way { left: ahead, ..Way::default() };
+        let mut down = Way { left: std::mem::take(&mut self.ahead), ..Way::default() };
+        self.upstream.reset_on_close().set(false);
+        let ended = poll_fn(|context| {
+            if let Some(signal) = &mut self.signal
+                && signal.poll_for(Ask::Hurry, context).is_ready()
+            {
+                return Poll::Ready(Err(Some(CutReason::Fenced)));
+            }
+            if closing.watch(context) == Stage::Now {
+                return Poll::Ready(Err(Some(CutReason::Shutdown)));
+            }
+            let sent = up.poll(&mut client, &mut self.upstream, context).map_err(|_| None)?;
+            let received = down.poll(&mut self.upstream, &mut client, context).map_err(|_| None)?;
+            if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+        })
+        .await;
+        match ended {
+            Ok(()) => {
+                if let Some(finish) = &mut self.finish {
+                    finish.ends_as(Outcome::Answered);
+                }
+                if let Some(right) = self.right.take() {
+                    right.settle(Settled::Answered);
+                }
+            }
+            Err(cut) => {
+                client.reset_on_close().set(true);
+                drop(client);
+                if let Some(reason) = cut {
+                    self.role.cut(reason);
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        // Not settled: what the upstream has not got yet must not go on trickling out. The stream is closed before the
+        // right is dropped, and so settled as lost.
+        if self.right.is_some() {
+            self.upstream.reset_on_close().set(true);
+        }
+    }
+}
+
+/// One direction.
+#[derive(Default)]
+struct Way {
+    /// Read, and not taken yet.
+    left: Bytes,
+    at_end: bool,
+    ended: bool,
+    unflushed: bool,
+}
+
+impl Way {
+    /// Ready when `from` has ended and `to` has been told.
+    fn poll(&mut self, from: &mut Stream, to: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.ended {
+            while !self.left.is_empty() {
+                let taken = ready!(Pin::new(&mut *to).poll_write(context, &self.left))?;
+                if taken == 0 {
+                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                }
+                self.left.advance(taken);
+                self.unflushed = true;
+            }
+            if self.at_end {
+                ready!(Pin::new(&mut *to).poll_shutdown(context))?;
+                self.ended = true;
+                break;
+            }
+            let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
+            let moved = self.poll_move(&mut buffer, from, to, context);
+            BUFFER.set(Some(buffer));
+            if moved?.is_pending() {
+                if self.unflushed && self.left.is_empty() {
+                    ready!(Pin::new(&mut *to).poll_flush(context))?;
+                    self.unflushed = false;
+                }
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_move(
+        &mut self,
+        buffer: &mut [u8],
+        from: &mut Stream,
+        to: &mut Stream,
+        context: &mut Context<'_>,
+    ) -> io::Result<Poll<()>> {
+        let mut space = ReadBuf::new(buffer);
+        if Pin::new(from).poll_read(context, &mut space)?.is_pending() {
+            return Ok(Poll::Pending);
+        }
+        let read = space.filled();
+        self.at_end = read.is_empty();
+        let taken = match Pin::new(to).poll_write(context, read) {
+            Poll::Ready(Ok(taken)) if !read.is_empty() => taken,
+            Poll::Ready(Err(error)) => return Err(error),
+            _ => 0,
+        };
+        self.unflushed |= taken > 0;
+        self.left = Bytes::copy_from_slice(&read[taken..]);
+        Ok(Poll::Ready(()))
+    }
+}
