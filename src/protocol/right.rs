@@ -34,24 +34,27 @@ pub enum Proof {
     Stamped(Stamped),
 }
 
-/// Who made the proof and takes it back: the role's own books.
+/// Who made the proof and takes it back: the role's own books. `tag` is the keeper's own number for the request, as
+/// given to [`Right::tagged`].
 pub trait Keeper {
     /// Compares once more, right before the first byte leaves.
     ///
     /// # Errors
     /// The refusal, where the epoch has moved on since; the right is then to be settled [`Settled::NothingLeft`].
-    fn confirm(&self, proof: &Proof) -> Result<(), Box<Refusal>>;
+    fn confirm(&self, proof: &Proof, tag: usize) -> Result<(), Box<Refusal>>;
 
     /// Takes the proof back.
-    fn settle(&self, proof: Proof, how: Settled);
+    fn settle(&self, proof: Proof, tag: usize, how: Settled);
 
     /// Resolves when the fence wants something of the request; `None` for one that it never touches (a read).
-    fn signal(&self, proof: &Proof) -> Option<Signal>;
+    fn signal(&self, proof: &Proof, tag: usize) -> Option<Signal>;
 }
 
 /// The right to send one request.
 pub struct Right {
     proof: Option<Proof>,
+    tag: usize,
+    kind: Kind,
     keeper: Rc<dyn Keeper>,
     resource: Option<Resource>,
     stamp: Option<http::HeaderValue>,
@@ -60,7 +63,7 @@ pub struct Right {
 impl Right {
     /// A read: no proof is needed. Whether it is one is the role's decision.
     pub fn read(keeper: Rc<dyn Keeper>) -> Right {
-        Right { proof: Some(Proof::Read), keeper, resource: None, stamp: None }
+        Right::of(Proof::Read, Kind::Read, keeper, None, None)
     }
 
     /// What a gate admitted, with the stamp in canonical form where the target is to see it.
@@ -70,17 +73,46 @@ impl Right {
         resource: Resource,
         stamp: Option<http::HeaderValue>,
     ) -> Right {
-        Right { proof: Some(Proof::Admitted(admitted)), keeper, resource: Some(resource), stamp }
+        Right::of(Proof::Admitted(admitted), Kind::Write, keeper, Some(resource), stamp)
+    }
+
+    /// What a door in audit mode lets through although nothing names its resource.
+    pub fn astray(admitted: Admitted, keeper: Rc<dyn Keeper>) -> Right {
+        Right::of(Proof::Admitted(admitted), Kind::Write, keeper, None, None)
     }
 
     /// What a tenure stamped.
     pub fn stamped(stamped: Stamped, keeper: Rc<dyn Keeper>, resource: Resource, stamp: http::HeaderValue) -> Right {
-        Right { proof: Some(Proof::Stamped(stamped)), keeper, resource: Some(resource), stamp: Some(stamp) }
+        Right::of(Proof::Stamped(stamped), Kind::Write, keeper, Some(resource), Some(stamp))
     }
 
-    /// Whether it is the right to read or to write.
+    fn of(
+        proof: Proof,
+        kind: Kind,
+        keeper: Rc<dyn Keeper>,
+        resource: Option<Resource>,
+        stamp: Option<http::HeaderValue>,
+    ) -> Right {
+        Right { proof: Some(proof), tag: 0, kind, keeper, resource, stamp }
+    }
+
+    /// With the keeper's own number for the request.
+    #[must_use]
+    pub fn tagged(mut self, tag: usize) -> Right {
+        self.tag = tag;
+        self
+    }
+
+    /// With what the request is, where that is not what its proof says: a read that is fenced like a write.
+    #[must_use]
+    pub fn counted_as(mut self, kind: Kind) -> Right {
+        self.kind = kind;
+        self
+    }
+
+    /// Whether the request reads or writes.
     pub fn kind(&self) -> Kind {
-        if matches!(self.proof, Some(Proof::Read)) { Kind::Read } else { Kind::Write }
+        self.kind
     }
 
     /// The resource that is written to; none for a read.
@@ -99,12 +131,12 @@ impl Right {
     /// # Errors
     /// The refusal to answer with.
     pub fn confirm(&self) -> Result<(), Box<Refusal>> {
-        self.proof.as_ref().map_or(Ok(()), |proof| self.keeper.confirm(proof))
+        self.proof.as_ref().map_or(Ok(()), |proof| self.keeper.confirm(proof, self.tag))
     }
 
     /// See [`Keeper::signal`].
     pub fn signal(&self) -> Option<Signal> {
-        self.proof.as_ref().and_then(|proof| self.keeper.signal(proof))
+        self.proof.as_ref().and_then(|proof| self.keeper.signal(proof, self.tag))
     }
 
     /// Gives the right back.
@@ -114,7 +146,7 @@ impl Right {
 
     fn give_back(&mut self, how: Settled) {
         if let Some(proof) = self.proof.take() {
-            self.keeper.settle(proof, how);
+            self.keeper.settle(proof, self.tag, how);
         }
     }
 }

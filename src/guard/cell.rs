@@ -1,0 +1,411 @@
+//! The shell around one gate in one worker: takes orders and writes to it, and says to control what came of them.
+//!
+//! Nothing foreign (a waker, a sink, a queue) is ever called while the gate is borrowed: what is to be said is
+//! collected first, and said after.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::sync::futures::Notified;
+
+use super::desk::GuardDesk;
+use super::running::{self, Carried, Era, Lost, Running, Write};
+use crate::event::Event;
+use crate::fence::gate::{Admitted, Cause, End, Gate, Order, Policy, Verdict};
+use crate::fence::stamp::Malformed;
+use crate::fence::verdict::LeaderHint;
+use crate::fence::{Epoch, Moment, Refusal, Resource, Stamp};
+use crate::mailbox::{GateAccount, GateId, GateName, ToControl};
+use crate::protocol::Facts;
+use crate::protocol::signal::Ask;
+
+/// What a worker is told of one of its gates.
+#[derive(Clone, Debug)]
+pub struct GateSetup {
+    /// Its name.
+    pub name: GateName,
+    /// What it goes by.
+    pub policy: Policy,
+    /// How long a write is held at most.
+    pub hold_timeout: Duration,
+}
+
+/// One gate in one worker, with everything around it.
+pub struct GateCell {
+    /// Its number; none for the one of an audit door that control knows nothing of.
+    id: Option<GateId>,
+    pub(super) name: GateName,
+    policy: Policy,
+    pub(super) hold_timeout: Duration,
+    pub(super) desk: Rc<GuardDesk>,
+    pub(super) state: RefCell<State>,
+    /// The stamp that the present writer sends: the same bytes with every write.
+    carried: RefCell<Option<Rc<Carried>>>,
+    ordered: Notify,
+    pub(super) held: Cell<u64>,
+    /// Control said that an epoch up to this one is real, and has given no order since.
+    known: Cell<Option<Epoch>>,
+}
+
+#[derive(Debug)]
+pub(super) struct State {
+    pub gate: Gate,
+    pub running: Running,
+    pub lost: Lost,
+    /// The present one.
+    era: Rc<Era>,
+    /// Those that are over and still have a write running.
+    over: Vec<Rc<Era>>,
+    unsaid: Unsaid,
+}
+
+/// What control waits to hear of the present floor.
+#[derive(Debug, Default)]
+struct Unsaid {
+    quiet: bool,
+    drained: bool,
+}
+
+/// What becomes of a write.
+#[derive(Debug)]
+pub(super) enum Weighed {
+    /// Let in: the proof and its seat; at an audit door with what an enforcing one would have said.
+    In(Admitted, usize, Option<Box<Refusal>>),
+    /// To be held.
+    Wait,
+    /// Refused.
+    Out(Box<Refusal>),
+}
+
+/// What a held write waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum WaitsFor {
+    /// Nothing any more.
+    Nothing,
+    /// The next order.
+    Order,
+    /// What control says of this epoch.
+    Answer(Epoch),
+}
+
+impl GateCell {
+    /// A gate that waits for its first order. It keeps a copy of its own of the resource's name, which no other
+    /// worker counts references to.
+    pub fn new(id: GateId, setup: GateSetup, desk: Rc<GuardDesk>) -> GateCell {
+        GateCell::with(Some(id), setup, desk)
+    }
+
+    /// A gate for what the same audit door lets through although nothing names its resource. Control knows nothing of
+    /// it.
+    pub(super) fn sibling_for_strays(&self) -> GateCell {
+        let setup = GateSetup { name: self.name.clone(), policy: self.policy, hold_timeout: self.hold_timeout };
+        GateCell::with(None, setup, Rc::clone(&self.desk))
+    }
+
+    fn with(id: Option<GateId>, setup: GateSetup, desk: Rc<GuardDesk>) -> GateCell {
+        let GateSetup { mut name, policy, hold_timeout } = setup;
+        name.resource = name.resource.as_str().parse().unwrap_or(name.resource);
+        let state = State {
+            gate: Gate::new(policy),
+            running: Running::default(),
+            lost: Lost::default(),
+            era: Rc::default(),
+            over: Vec::new(),
+            unsaid: Unsaid::default(),
+        };
+        GateCell {
+            id,
+            name,
+            policy,
+            hold_timeout,
+            desk,
+            state: RefCell::new(state),
+            carried: RefCell::new(None),
+            ordered: Notify::new(),
+            held: Cell::new(0),
+            known: Cell::new(None),
+        }
+    }
+
+    /// Its number, where control knows it.
+    pub fn id(&self) -> Option<GateId> {
+        self.id
+    }
+
+    /// Which resource at which target, behind which listener.
+    pub fn name(&self) -> &GateName {
+        &self.name
+    }
+
+    /// Its resource.
+    pub fn resource(&self) -> &Resource {
+        &self.name.resource
+    }
+
+    /// Whether it only counts.
+    pub fn is_audit(&self) -> bool {
+        self.policy.audit
+    }
+
+    /// The highest epoch that it was told of.
+    pub fn floor(&self) -> Option<Epoch> {
+        self.state.borrow().gate.floor()
+    }
+
+    /// Whether nothing may still take effect. Call [`tick`](Self::tick) first.
+    pub fn is_empty(&self) -> bool {
+        self.state.borrow().gate.ledger().is_empty()
+    }
+
+    /// How many writes run.
+    pub fn running(&self) -> u64 {
+        self.state.borrow().gate.ledger().running()
+    }
+
+    /// Follows an order of control, answers it, and wakes what is held.
+    pub fn follow(&self, order: Order) {
+        let now = self.desk.clock.now();
+        let fenced = if let Order::Fence(term) = &order { Some(term.epoch) } else { None };
+        let (over, ask) = {
+            let state = &mut *self.state.borrow_mut();
+            let asks = self.asks_of_the_present(&state.gate, &order);
+            if let Order::ProvedOver(epoch) = &order {
+                state.lost.prove_over(*epoch);
+            }
+            let before = state.gate.floor();
+            state.gate.follow(order);
+            state.expire(now, &self.policy);
+            if state.gate.floor() != before {
+                state.unsaid = Unsaid { quiet: true, drained: true };
+            }
+            (asks.map(|_| state.begin_an_era()), asks.unwrap_or(Ask::Nothing))
+        };
+        self.known.set(None);
+        if let Some(era) = over.filter(|_| !self.policy.audit) {
+            era.caller.ask(ask);
+        }
+        if fenced.is_some() && fenced == self.floor() {
+            self.say(|worker, id, epoch| ToControl::Fenced(worker, id, epoch));
+        }
+        self.report();
+        self.mind_the_time();
+        self.ordered.notify_waiters();
+    }
+
+    /// What the order asks of the writes that were let in until now; none where it leaves them alone.
+    fn asks_of_the_present(&self, gate: &Gate, order: &Order) -> Option<Ask> {
+        match order {
+            Order::Fence(term) if gate.floor() < Some(term.epoch) => Some(Ask::Hurry),
+            // Another door may open from now on: nothing more may leave here, also not the rest of what has begun.
+            Order::Shut(Cause::SessionOver | Cause::Blocked(_)) => Some(Ask::CutHalfSent),
+            _ => None,
+        }
+    }
+
+    /// Cuts what runs of the terms before the present one, below `below`: what is half sent, or everything.
+    pub fn cut(&self, below: Epoch, all: bool) {
+        if self.policy.audit {
+            return;
+        }
+        let over: Vec<Rc<Era>> = {
+            let state = self.state.borrow();
+            state.over.iter().filter(|era| era.epoch < Some(below)).map(Rc::clone).collect()
+        };
+        for era in over {
+            era.caller.ask(if all { Ask::Cut } else { Ask::CutHalfSent });
+        }
+    }
+
+    /// Forgets what time has ended, and says what follows. Returns when it is to be called again, where it is.
+    pub fn tick(&self, now: Moment) -> Option<Moment> {
+        let wakes_at = {
+            let mut state = self.state.borrow_mut();
+            state.expire(now, &self.policy);
+            state.gate.wakes_at()
+        };
+        self.report();
+        wakes_at
+    }
+
+    /// Control said that this epoch is real: it is not asked again before the next order.
+    pub fn is_known(&self, epoch: Epoch) {
+        self.known.set(self.known.get().max(Some(epoch)));
+    }
+
+    /// Its account; `None` where there is nothing to say.
+    pub fn account(&self) -> Option<GateAccount> {
+        let gate = self.id?;
+        self.tick(self.desk.clock.now());
+        let state = self.state.borrow();
+        let (in_flight, lost) = (state.gate.ledger().running(), state.gate.ledger().lost());
+        let held = self.held.get();
+        if in_flight == 0 && lost == 0 && held == 0 {
+            return None;
+        }
+        let holders = running::holders(&state.running, &state.lost, state.gate.floor());
+        Some(GateAccount { gate, in_flight, lost, held, holders })
+    }
+
+    /// Reads a stamp. The one that came with the last write that was let in is known by its bytes.
+    pub(super) fn read(&self, value: &[u8]) -> Result<Rc<Carried>, Malformed> {
+        if let Some(last) = self.carried.borrow().as_ref().filter(|last| *last.raw == *value) {
+            return Ok(Rc::clone(last));
+        }
+        let stamp = Stamp::parse(value)?;
+        let canonical =
+            http::HeaderValue::try_from(stamp.to_string()).map_err(|_| Malformed("it is not ASCII text"))?;
+        Ok(Rc::new(Carried { raw: value.into(), stamp, canonical }))
+    }
+
+    /// What becomes of a write with this stamp.
+    pub(super) fn weigh(&self, facts: &Facts<'_>, carried: Option<&Rc<Carried>>) -> Weighed {
+        let since = self.desk.clock.now();
+        let number = self.desk.number_a_write();
+        let stamp = carried.map(|carried| &carried.stamp);
+        let weighed = {
+            let state = &mut *self.state.borrow_mut();
+            match state.gate.admit(stamp) {
+                Verdict::Admit(admitted, would_refuse) => {
+                    let write = Write {
+                        under: admitted.epoch(),
+                        peer: facts.peer,
+                        number,
+                        since,
+                        tunnel: facts.upgrade,
+                        carried: carried.map(Rc::clone),
+                        era: Rc::clone(&state.era),
+                    };
+                    let seat = state.running.enter(write, facts);
+                    Weighed::In(admitted, seat, would_refuse)
+                }
+                Verdict::Hold | Verdict::Ask(_) => Weighed::Wait,
+                Verdict::Refuse(refusal) => Weighed::Out(refusal),
+            }
+        };
+        match weighed {
+            Weighed::In(admitted, seat, would_refuse) => {
+                self.remember(carried);
+                self.say_admitted(&admitted, number);
+                Weighed::In(admitted, seat, would_refuse.map(|refusal| self.complete(refusal, stamp)))
+            }
+            Weighed::Out(refusal) => Weighed::Out(self.complete(refusal, stamp)),
+            Weighed::Wait => Weighed::Wait,
+        }
+    }
+
+    /// What a held write with this stamp waits for now. Lets nothing in.
+    pub(super) fn waits_for(&self, stamp: &Stamp) -> WaitsFor {
+        let mut state = self.state.borrow_mut();
+        match state.gate.admit(Some(stamp)) {
+            Verdict::Admit(admitted, _) => {
+                state.gate.settle(admitted, End::NothingLeft);
+                WaitsFor::Nothing
+            }
+            Verdict::Refuse(_) => WaitsFor::Nothing,
+            Verdict::Hold => WaitsFor::Order,
+            Verdict::Ask(epoch) if self.known.get() >= Some(epoch) => WaitsFor::Order,
+            Verdict::Ask(epoch) => WaitsFor::Answer(epoch),
+        }
+    }
+
+    /// The next order: resolves on every one that comes after this call.
+    pub(super) fn next_order(&self) -> Notified<'_> {
+        self.ordered.notified()
+    }
+
+    /// Adds what the gate itself does not know to a refusal of its.
+    pub(super) fn complete(&self, mut refusal: Box<Refusal>, stamp: Option<&Stamp>) -> Box<Refusal> {
+        let state = self.state.borrow();
+        refusal.resource = Some(self.name.resource.clone());
+        refusal.required_epoch = refusal.required_epoch.or(state.gate.floor());
+        if let Some(stamp) = stamp {
+            refusal.epoch = Some(stamp.epoch);
+            refusal.writer = stamp.by.clone();
+        }
+        refusal.leader = state.gate.term().map(|term| LeaderHint { id: term.writer.clone(), address: None });
+        refusal
+    }
+
+    /// Says to control what has become true since its last order. Cheap where there is nothing to say.
+    pub(super) fn report(&self) {
+        let (quiet, drained) = {
+            let state = &mut *self.state.borrow_mut();
+            let quiet = state.unsaid.quiet && state.gate.is_quiet();
+            let drained = state.unsaid.drained && state.gate.has_drained();
+            state.unsaid.quiet &= !quiet;
+            state.unsaid.drained &= !drained;
+            (quiet, drained)
+        };
+        if quiet {
+            self.say(|worker, id, epoch| ToControl::Quiet(worker, id, epoch));
+        }
+        if drained {
+            self.say(|worker, id, epoch| ToControl::Drained(worker, id, epoch));
+        }
+    }
+
+    fn say(&self, report: impl FnOnce(crate::mailbox::WorkerId, GateId, Epoch) -> ToControl) {
+        if let (Some(id), Some(floor)) = (self.id, self.floor()) {
+            self.desk.report(report(self.desk.worker, id, floor));
+        }
+    }
+
+    /// Has the worker's timer call [`tick`](Self::tick) where a lost write keeps the gate shut.
+    pub(super) fn mind_the_time(&self) {
+        let waits = self.state.borrow().gate.wakes_at().is_some();
+        if let Some(id) = self.id.filter(|_| waits) {
+            self.desk.alarm.set(id);
+        }
+    }
+
+    fn remember(&self, carried: Option<&Rc<Carried>>) {
+        let Some(carried) = carried else { return };
+        let mut last = self.carried.borrow_mut();
+        if last.as_ref().is_none_or(|last| !Rc::ptr_eq(last, carried)) {
+            *last = Some(Rc::clone(carried));
+        }
+    }
+
+    fn say_admitted(&self, admitted: &Admitted, write: u64) {
+        if self.desk.events.wants_history() {
+            let (listener, resource) = (self.name.listener.clone(), self.name.resource.clone());
+            self.emit(Event::Admitted { listener, resource, epoch: admitted.epoch(), write });
+        }
+    }
+
+    pub(super) fn emit(&self, event: Event) {
+        // What has no resource has no place in the history either.
+        if self.id.is_some() {
+            self.desk.events.emit(self.desk.clock.now(), event);
+        }
+    }
+}
+
+impl State {
+    /// The writes that come from now on are called apart from those before. Returns the era that is over.
+    fn begin_an_era(&mut self) -> Rc<Era> {
+        let new = Rc::new(Era { epoch: self.gate.floor(), ..Era::default() });
+        let over = std::mem::replace(&mut self.era, new);
+        if over.running.get() > 0 {
+            self.over.push(Rc::clone(&over));
+        }
+        over
+    }
+
+    /// Drops the eras whose last write has ended.
+    pub fn forget_eras(&mut self) {
+        self.over.retain(|era| era.running.get() > 0);
+    }
+
+    fn expire(&mut self, now: Moment, policy: &Policy) {
+        self.gate.tick(now);
+        if policy.by_time {
+            self.lost.expire(now, policy.quarantine);
+        }
+        if self.gate.ledger().lost() == 0 {
+            self.lost.clear();
+        }
+    }
+}

@@ -1,0 +1,35 @@
+//! What the roles have in common: how a request's stamp is found, where held requests wait, how a refusal is told.
+
+pub mod field;
+pub mod hold;
+
+use std::sync::Arc;
+
+pub use field::StampField;
+pub use hold::Hold;
+
+use crate::event::Event;
+use crate::fence::Refusal;
+use crate::protocol::{Facts, Kind};
+use crate::rules::Rules;
+
+/// The event of a refused request.
+pub(crate) fn refused(listener: &Arc<str>, rules: &Rules, facts: &Facts<'_>, refusal: &Refusal) -> Event {
+    Event::Refused {
+        listener: Arc::clone(listener),
+        refusal: Box::new(refusal.clone()),
+        peer: facts.peer,
+        method: facts.method.into(),
+        path: facts.path.into(),
+        kind: kind(rules, facts),
+    }
+}
+
+/// What a request is; where no rule can be applied to it, what its method says.
+pub(crate) fn kind(rules: &Rules, facts: &Facts<'_>) -> Kind {
+    match (rules.judge(facts), facts.method) {
+        (Ok(judged), _) => judged.kind,
+        (Err(_), "GET" | "HEAD" | "OPTIONS" | "TRACE") if !facts.upgrade => Kind::Read,
+        (Err(_), _) => Kind::Write,
+    }
+}

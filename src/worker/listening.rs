@@ -1,0 +1,110 @@
+//! One listener in one worker: takes connections in, binds them, and has its protocol serve them.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use crate::metrics::ListenerMeters;
+use crate::net::{Acceptor, Closer, Closing, Limiter, Stream};
+use crate::protocol::{Binding, CutReason, Role};
+
+/// A connection being served.
+pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What serves a listener's connections: [`crate::protocol::http`], or what a test puts in its place.
+pub trait Protocol {
+    /// Serves one connection to its end. It was bound when it was accepted; `closing` says when it is to finish.
+    /// Dropping the future ends it at once.
+    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving;
+
+    /// How many writes run in tasks of their own, which outlive the connection that they came on.
+    fn writes_in_flight(&self) -> usize;
+}
+
+/// No socket's queue is longer than this: who has taken so many has taken all that waited when it began.
+const LONGEST_QUEUE: usize = 4096;
+
+/// One listener in one worker.
+pub(super) struct Listening {
+    pub name: Arc<str>,
+    /// Whether its connections are bound to the writer's standing.
+    pub stamps: bool,
+    pub role: Rc<dyn Role>,
+    pub protocol: Rc<dyn Protocol>,
+    pub meters: Rc<ListenerMeters>,
+    /// How many connections it has, and may have, in this worker.
+    pub limiter: Limiter,
+    /// None once it listens no more.
+    pub acceptor: RefCell<Option<Acceptor>>,
+    pub closer: Closer,
+}
+
+impl Listening {
+    /// Takes in connections for as long as it is polled.
+    pub async fn accept(&self) {
+        loop {
+            let (stream, peer) = poll_fn(|context| self.poll_accept(context)).await;
+            self.take(stream, peer);
+        }
+    }
+
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(Stream, SocketAddr)> {
+        match self.acceptor.borrow_mut().as_mut() {
+            // A new future each time, so that nothing is borrowed while it waits: others accept at this listener too.
+            Some(acceptor) => pin!(acceptor.accept()).poll(context),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Takes in what waits in the kernel's queue. Returns how many.
+    pub fn accept_waiting(&self) -> usize {
+        let waiting = || self.acceptor.borrow_mut().as_mut().and_then(Acceptor::accept_waiting);
+        let mut taken = 0;
+        while taken < LONGEST_QUEUE {
+            let Some((stream, peer)) = waiting() else { break };
+            self.take(stream, peer);
+            taken += 1;
+        }
+        taken
+    }
+
+    /// Listens no more.
+    pub fn stop(&self) {
+        let acceptor = self.acceptor.borrow_mut().take();
+        drop(acceptor);
+    }
+
+    fn take(&self, stream: Stream, peer: SocketAddr) {
+        let Some(permit) = self.limiter.take() else {
+            self.role.cut(CutReason::Limit);
+            return;
+        };
+        let open = Open::new(&self.role);
+        let binding = self.role.bind(peer);
+        let serving = self.protocol.serve(stream, peer, binding, self.closer.handle());
+        tokio::task::spawn_local(async move {
+            let (_permit, _open) = (permit, open);
+            serving.await;
+        });
+    }
+}
+
+/// Counts a connection for as long as it lives, also when its task panics or is dropped.
+struct Open(Rc<dyn Role>);
+
+impl Open {
+    fn new(role: &Rc<dyn Role>) -> Open {
+        role.connection(true);
+        Open(Rc::clone(role))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connection(false);
+    }
+}
