@@ -95,6 +95,10 @@ pub enum Ended {
     WorkerLost(WorkerId),
     /// The floor file's thread is gone.
     FloorsLost,
+    /// Told to stop a second time: what was in flight is lost.
+    AtOnce,
+    /// Control itself panicked.
+    Panicked,
 }
 
 /// What comes back from something that ran beside.

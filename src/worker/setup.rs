@@ -91,7 +91,8 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
     });
     let gates = guards.flat_map(|(listener, settings)| {
         listener.serves.iter().filter_map(move |resource| {
-            let drain = config.resources.get(resource)?.drain;
+            let set = config.resources.get(resource)?;
+            let drain = set.drain;
             let name = GateName {
                 target: Arc::clone(&settings.target),
                 resource: resource.clone(),
@@ -104,7 +105,7 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
                 by_time: drain.by_time,
                 mechanisms,
             };
-            Some(GateSetup { name, policy, hold_timeout: config.hold.timeout })
+            Some(GateSetup { name, policy, hold_timeout: set.hold_timeout.unwrap_or(config.hold.timeout) })
         })
     });
     gates.collect()
@@ -116,8 +117,9 @@ pub fn stamped_by(config: &Config) -> Vec<StampedResource> {
     let mut resources: Vec<_> = stamps.flat_map(|listener| listener.serves.iter().cloned()).collect();
     resources.sort_unstable();
     resources.dedup();
-    let hold_timeout = config.hold.timeout;
-    resources.into_iter().map(|resource| StampedResource { resource, hold_timeout }).collect()
+    let own = |resource: &_| config.resources.get(resource).and_then(|set| set.hold_timeout);
+    let set_up = |resource| StampedResource { hold_timeout: own(&resource).unwrap_or(config.hold.timeout), resource };
+    resources.into_iter().map(set_up).collect()
 }
 
 impl Worker {

@@ -1,0 +1,433 @@
+//! A whole process put together: listeners, workers, control, the admin side.
+//!
+//! [`Instance`] is one process' worth of epochgate on threads of its own; a test or the demo runs several in one
+//! process. [`run`] is one instance with signals, logging and exit codes: what `epochgate run` does.
+//!
+//! Everything that a test wants to hold in its own hands (clock, randomness, disk, store, connections) comes in as a
+//! [`World`].
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::admin::{AdminError, AdminServer};
+use crate::audit::{Audit, AuditError};
+use crate::clock::{Clock, Entropy, HostClock, HostEntropy};
+use crate::config::Config;
+use crate::config::resolved::{CoordinatorKind, Listener, Role, Upstream};
+use crate::control::{self, Ended, Handle};
+use crate::coordinator::embedded::Embedded;
+use crate::coordinator::etcd::Etcd;
+use crate::coordinator::store::{Store, StoreError};
+use crate::disk::{Disk, HostDisk};
+use crate::event::EventSink;
+use crate::event::history::History;
+use crate::fence::floor::Memory;
+use crate::fence::mechanism::Mechanisms;
+use crate::log::{LogError, LogHandle};
+use crate::mailbox::WorkerId;
+use crate::metrics::Metrics;
+use crate::fence::tenure::Standing;
+use crate::net::TcpDial;
+use crate::net::listen::BindError;
+use crate::protocol::http::{Http, Settings};
+use crate::state_dir::{FloorEvent, FloorWriter, StateDir, StateError};
+use crate::worker::setup::{MakeProtocol, gates_of, stamped_by};
+use crate::worker::{self, ListenerSetup, WorkerSetup};
+
+/// A floor file that could not be written is tried again after so long.
+const FLOOR_RETRY: Duration = Duration::from_secs(1);
+/// How long audit, history and log have to get out what they still hold at the end.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the outside world is, for one instance.
+#[derive(Clone)]
+pub struct World {
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// The disk that the floor file is on.
+    pub disk: Arc<dyn Disk>,
+    /// The store of epochs; none: the one that the configuration names.
+    pub store: Option<Arc<dyn Store>>,
+    /// What is in force: everything, in any build that ships.
+    pub mechanisms: Mechanisms,
+}
+
+impl World {
+    /// This host as it is.
+    pub fn host() -> World {
+        World {
+            clock: Arc::new(HostClock),
+            entropy: Arc::new(HostEntropy),
+            disk: Arc::new(HostDisk),
+            store: None,
+            mechanisms: mechanisms(),
+        }
+    }
+}
+
+#[cfg(not(feature = "danger-test-switches"))]
+fn mechanisms() -> Mechanisms {
+    Mechanisms::all()
+}
+
+/// What the tests took out, by `EPOCHGATE_DANGER_WITHOUT=drain,lost_writes`.
+#[cfg(feature = "danger-test-switches")]
+fn mechanisms() -> Mechanisms {
+    let names = std::env::var("EPOCHGATE_DANGER_WITHOUT").unwrap_or_default();
+    Mechanisms::without_named(&names).expect("EPOCHGATE_DANGER_WITHOUT names mechanisms; see --version for their names")
+}
+
+/// Why an instance cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A listener's address cannot be had.
+    #[error("listener {listener}: {source}")]
+    Listen {
+        /// Which listener.
+        listener: Arc<str>,
+        /// Why.
+        source: BindError,
+    },
+    /// The state directory cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The coordinator's settings cannot work.
+    #[error("coordinator: {0}")]
+    Coordinator(#[from] StoreError),
+    /// The admin side cannot start.
+    #[error(transparent)]
+    Admin(#[from] AdminError),
+    /// The audit log cannot be written.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// The log cannot be set up.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The history file cannot be written.
+    #[error("cannot write the history to {path}: {source}")]
+    History {
+        /// Where.
+        path: std::path::PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The system gives no thread, or no runtime.
+    #[error("cannot start {what}: {source}")]
+    Thread {
+        /// What for.
+        what: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The metrics cannot be registered: a bug.
+    #[error("cannot register the metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// One process' worth of epochgate, running.
+pub struct Instance {
+    handle: Handle,
+    control: JoinHandle<Ended>,
+    ended: oneshot::Receiver<Ended>,
+    admin: AdminServer,
+    listening: Vec<(Arc<str>, SocketAddr)>,
+    last_words: LastWords,
+}
+
+/// What still has something to write when everything else has ended.
+struct LastWords {
+    audit: Arc<Audit>,
+    history: Option<Arc<History>>,
+}
+
+impl Instance {
+    /// Starts every listener of `config`. It serves when this returns; the coordinator may still be out of reach.
+    ///
+    /// # Errors
+    /// [`RunError`]; nothing runs then.
+    pub fn start(config: Config, world: World, log: Option<LogHandle>) -> Result<Instance, RunError> {
+        let config = Arc::new(config);
+        let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), &config)?);
+        let audit = Arc::new(Audit::start(&config.audit, Arc::clone(&world.clock), metrics.audit_records_dropped())?);
+        let history = config.history.as_deref().map(open_history).transpose()?;
+        let events = sinks(&metrics, &audit, history.as_ref());
+        let floors = open_floors(&config, &world)?;
+        let store = match &world.store {
+            Some(store) => Arc::clone(store),
+            None => open_store(&config, &world)?,
+        };
+        let bound = bind_all(&config)?;
+        let listening: Vec<(Arc<str>, SocketAddr)> =
+            bound.iter().map(|(listener, address, _)| (Arc::clone(&listener.name), *address)).collect();
+        let gates = gates_of(&config, world.mechanisms);
+        let names = gates.iter().map(|gate| gate.name.clone()).collect();
+        let (to_control, from_workers) = mpsc::unbounded_channel();
+        let standing = Arc::new(Standing::new(world.mechanisms));
+        let mut workers = Vec::new();
+        for (number, sockets) in per_worker(bound, config.workers).into_iter().enumerate() {
+            let setup = WorkerSetup {
+                id: WorkerId(number),
+                workers: config.workers,
+                writer: config.id.clone(),
+                header: Arc::clone(&config.header),
+                hold: config.hold,
+                gates: gates.clone(),
+                stamped: stamped_by(&config),
+                standing: Arc::clone(&standing),
+                listeners: listeners(sockets, &config, &world, &metrics),
+                clock: Arc::clone(&world.clock),
+                events: events.clone(),
+                control: to_control.clone(),
+            };
+            let failed = |source| RunError::Thread { what: "a worker", source };
+            workers.push(worker::spawn(setup).map_err(failed)?.to);
+        }
+        let set_level: Arc<dyn Fn(tracing::Level) + Send + Sync> = Arc::new(move |level| {
+            if let Some(log) = &log {
+                log.set_level(level);
+            }
+        });
+        let (handle, calls) = Handle::new(Arc::clone(&store), set_level);
+        let clock = Arc::clone(&world.clock);
+        let setup = control::Setup {
+            config: Arc::clone(&config),
+            store,
+            clock: world.clock,
+            entropy: world.entropy,
+            mechanisms: world.mechanisms,
+            events,
+            metrics: Arc::clone(&metrics),
+            memory: floors.memory,
+            door: floors.door,
+            floors: floors.writer,
+            gates: names,
+            addresses: listening.iter().map(|(name, address)| (Arc::clone(name), address.to_string())).collect(),
+            workers,
+            from_workers,
+            calls,
+        };
+        let (control, ended) = spawn_control(setup)?;
+        let admin = AdminServer::start(&config.admin, Arc::new(handle.clone()), metrics, clock)?;
+        Ok(Instance { handle, control, ended, admin, listening, last_words: LastWords { audit, history } })
+    }
+
+    /// Where a listener listens.
+    pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
+        self.listening.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| *address)
+    }
+
+    /// Where every listener listens.
+    pub fn listening(&self) -> &[(Arc<str>, SocketAddr)] {
+        &self.listening
+    }
+
+    /// Where the admin side listens.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.address()
+    }
+
+    /// Its handle: asks, commands, and the order to stop.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Stops in order and waits for the end.
+    pub fn stop(self) -> Ended {
+        self.handle.stop();
+        self.wait()
+    }
+
+    /// Waits for the end, whatever brings it.
+    pub fn wait(self) -> Ended {
+        let ended = self.control.join().unwrap_or(Ended::Panicked);
+        self.last_words.say();
+        ended
+    }
+
+    async fn ended(&mut self) -> Ended {
+        (&mut self.ended).await.unwrap_or(Ended::Panicked)
+    }
+}
+
+impl LastWords {
+    fn say(&self) {
+        self.audit.flush(LAST_WORDS);
+        if let Some(history) = &self.history {
+            history.flush(LAST_WORDS);
+        }
+    }
+}
+
+/// Runs until a signal, or something that it cannot go on from. The second signal to stop ends it at once.
+///
+/// # Errors
+/// [`RunError`], where it cannot start.
+pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
+    let log = crate::log::init(&config.log)?;
+    let (id, state_dir) = (config.id.clone(), config.state_dir.clone());
+    let mut instance = Instance::start(config, world, Some(log.clone()))?;
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %id, state_dir = %state_dir.display(), "started");
+    for (listener, address) in instance.listening() {
+        tracing::info!(%listener, %address, "listening");
+    }
+    if let Some(address) = instance.admin_address() {
+        tracing::info!(%address, "admin side listening");
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Thread { what: "the signal handler", source })?;
+    let ended = runtime.block_on(until_ended(&mut instance));
+    tracing::info!(how = ?ended, "ended");
+    instance.last_words.say();
+    log.flush(LAST_WORDS);
+    Ok(ended)
+}
+
+async fn until_ended(instance: &mut Instance) -> Ended {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        tracing::error!("the system gives no signal handlers: stopping by signal loses what is in flight");
+        return instance.ended().await;
+    };
+    let mut stopping = false;
+    loop {
+        tokio::select! {
+            ended = instance.ended() => return ended,
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {
+                tracing::warn!("reloading is not in this version: restart to change the configuration");
+                continue;
+            }
+        }
+        if stopping {
+            tracing::warn!("told to stop a second time: ending at once");
+            return Ended::AtOnce;
+        }
+        stopping = true;
+        instance.handle.stop();
+    }
+}
+
+fn open_history(path: &std::path::Path) -> Result<Arc<History>, RunError> {
+    History::start(path).map(Arc::new).map_err(|source| RunError::History { path: path.to_owned(), source })
+}
+
+fn sinks(metrics: &Arc<Metrics>, audit: &Arc<Audit>, history: Option<&Arc<History>>) -> EventSink {
+    let mut sinks: Vec<Box<dyn crate::event::Sink>> = vec![Box::new(Arc::clone(metrics)), Box::new(Arc::clone(audit))];
+    if let Some(history) = history {
+        sinks.push(Box::new(Arc::clone(history)));
+    }
+    EventSink::new(sinks)
+}
+
+fn open_store(config: &Config, world: &World) -> Result<Arc<dyn Store>, StoreError> {
+    let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
+    Ok(match &config.coordinator.kind {
+        CoordinatorKind::Etcd(etcd) => Etcd::new(&config.coordinator, etcd, clock, entropy)?,
+        CoordinatorKind::Embedded(path) => Embedded::open(path, clock, entropy)?,
+    })
+}
+
+/// The floor file, opened; nothing for a process that guards nothing.
+#[derive(Default)]
+struct OpenFloors {
+    memory: Memory,
+    door: Option<Arc<str>>,
+    writer: Option<(FloorWriter, mpsc::UnboundedReceiver<FloorEvent>)>,
+}
+
+fn open_floors(config: &Config, world: &World) -> Result<OpenFloors, RunError> {
+    if !config.listeners.iter().any(|listener| matches!(listener.role, Role::Guard(_))) {
+        return Ok(OpenFloors::default());
+    }
+    let (dir, memory, _) = StateDir::open(
+        &config.state_dir,
+        &config.id,
+        Arc::clone(&world.disk),
+        world.entropy.as_ref(),
+        config.adopt_floor,
+    )?;
+    let door = Arc::clone(dir.door());
+    let writer = FloorWriter::start(dir.into_floor_file(), FLOOR_RETRY)
+        .map_err(|source| RunError::Thread { what: "the floor file's writer", source })?;
+    Ok(OpenFloors { memory, door: Some(door), writer: Some(writer) })
+}
+
+type Bound = (Arc<Listener>, SocketAddr, Vec<std::net::TcpListener>);
+
+/// Every listener's sockets, one for each worker. All of them, before anything else starts: an address that is taken
+/// is an error, and nothing has happened yet.
+fn bind_all(config: &Config) -> Result<Vec<Bound>, RunError> {
+    let bind = |listener: &Arc<Listener>| {
+        let failed = |source| RunError::Listen { listener: Arc::clone(&listener.name), source };
+        let sockets = crate::net::listen::bind(listener.listen, config.workers).map_err(failed)?;
+        let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.listen);
+        Ok((Arc::clone(listener), address, sockets))
+    };
+    config.listeners.iter().map(bind).collect()
+}
+
+/// The sockets of each worker, with the listener that each belongs to.
+fn per_worker(bound: Vec<Bound>, workers: usize) -> Vec<Vec<(Arc<Listener>, std::net::TcpListener)>> {
+    let mut mine: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
+    for (listener, _, sockets) in bound {
+        for (worker, socket) in mine.iter_mut().zip(sockets) {
+            worker.push((Arc::clone(&listener), socket));
+        }
+    }
+    mine
+}
+
+/// One worker's listeners: its socket of each, and the protocol that serves it.
+fn listeners(
+    sockets: Vec<(Arc<Listener>, std::net::TcpListener)>,
+    config: &Config,
+    world: &World,
+    metrics: &Metrics,
+) -> Vec<ListenerSetup> {
+    let set_up = |(listener, socket): (Arc<Listener>, std::net::TcpListener)| {
+        let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
+        ListenerSetup::tcp(Arc::clone(&listener), meters, socket, http(listener, config, world))
+    };
+    sockets.into_iter().map(set_up).collect()
+}
+
+fn http(listener: Arc<Listener>, config: &Config, world: &World) -> MakeProtocol {
+    let settings = Settings {
+        strip_refused_from_upstream: matches!(listener.role, Role::Guard(_)),
+        header: config.header.parse().expect("a resolved configuration has a header name"),
+        clock: Arc::clone(&world.clock),
+        mechanisms: world.mechanisms,
+        listener,
+    };
+    Box::new(move |role| {
+        let upstream: &Upstream = &settings.listener.upstream;
+        let dial =
+            TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+        Rc::new(Http::new(settings, role, Rc::new(dial)))
+    })
+}
+
+fn spawn_control(setup: control::Setup) -> Result<(JoinHandle<Ended>, oneshot::Receiver<Ended>), RunError> {
+    let failed = |source| RunError::Thread { what: "control", source };
+    let (say, ended) = oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let thread = std::thread::Builder::new().name("control".into()).spawn(move || {
+        let ended = runtime.block_on(tokio::task::LocalSet::new().run_until(control::run(setup)));
+        // Nobody may be waiting.
+        let _ = say.send(ended.clone());
+        ended
+    });
+    Ok((thread.map_err(failed)?, ended))
+}
