@@ -1,0 +1,146 @@
+//! `epochgate check`: the configuration, then the world.
+//!
+//! | file | what it looks at |
+//! |---|---|
+//! | [`times`] | the inequalities with their numbers, and what the times mean for a failover |
+//! | [`levels`] | what each listener promises, and what it does not |
+//! | [`coordinator`] | whether the coordinator can be used |
+//! | [`state_dir`] | whether the state directory can be used |
+//! | [`report`] | how findings are put together and printed |
+
+mod coordinator;
+mod levels;
+mod report;
+mod state_dir;
+mod times;
+
+use clap::{Args, Subcommand};
+
+use super::exit::Exit;
+use super::guard::GuardArgs;
+use super::options::{Output, ProcessArgs};
+use super::stamp::StampArgs;
+use super::{block_on, complain, print, start};
+use crate::config::{Loaded, Problem, Single};
+use report::{Category, Finding, Report};
+
+/// Looks whether a configuration is right, and whether what it names can be used
+///
+/// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
+/// what each listener promises, whether the coordinator answers, whether the state directory can be used (exit 1 where
+/// one of these fails; a warning is no failure). It changes nothing, and may run beside the process.
+#[derive(Args, Debug)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    mut_arg("config", |config| config.required(true)),
+    after_help = "\
+Examples:
+  epochgate check -c epochgate.yaml
+  epochgate check guard --listen :8080 --upstream http://127.0.0.1:9000 --resource orders --etcd http://127.0.0.1:2379
+
+Next:
+  epochgate run -c epochgate.yaml   when nothing is marked ×"
+)]
+pub struct CheckArgs {
+    #[command(subcommand)]
+    what: Option<CheckCommand>,
+
+    #[command(flatten)]
+    process: ProcessArgs,
+
+    /// How to print it
+    #[arg(long, short, value_enum, default_value_t)]
+    output: Output,
+}
+
+#[derive(Debug, Subcommand)]
+enum CheckCommand {
+    /// What `epochgate guard` with these flags would find
+    #[command(after_help = "Example: write `check` before `guard` in the command that is to be run.")]
+    Guard {
+        #[command(flatten)]
+        args: Box<GuardArgs>,
+        /// How to print it
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+    /// What `epochgate stamp` with these flags would find
+    #[command(after_help = "Example: write `check` before `stamp` in the command that is to be run.")]
+    Stamp {
+        #[command(flatten)]
+        args: Box<StampArgs>,
+        /// How to print it
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
+    },
+}
+
+/// Looks, and prints what it found.
+pub fn run(args: CheckArgs) -> Exit {
+    let (overrides, single, output) = match args.what {
+        None => (args.process.overrides(), None, args.output),
+        Some(CheckCommand::Guard { args, output }) => (args.overrides(), Some(Single::Guard), output),
+        Some(CheckCommand::Stamp { args, output }) => (args.overrides(), Some(Single::Stamp), output),
+    };
+    match start::load(&overrides, single) {
+        Ok(loaded) => {
+            let report = look(&loaded);
+            let printed = show(&report, output);
+            if printed == Exit::Ok && report.has_failed() { Exit::Failed } else { printed }
+        }
+        Err(problems) => {
+            match output {
+                Output::Table => complain::problems(&problems),
+                Output::Json => {
+                    show(&bad_configuration(&problems), output);
+                }
+            }
+            Exit::Config
+        }
+    }
+}
+
+fn show(report: &Report, output: Output) -> Exit {
+    match output {
+        Output::Table => print(&report.to_text()),
+        Output::Json => print(&format!("{}\n", report.to_json())),
+    }
+}
+
+/// Everything there is to look at, of a configuration that can be run.
+fn look(loaded: &Loaded) -> Report {
+    let config = &loaded.config;
+    let mut report = Report::default();
+    report.add(configuration(loaded));
+    report.add(times::look(config));
+    report.add(levels::look(config));
+    report.add(block_on(coordinator::look(config)));
+    report.add(state_dir::look(config));
+    report
+}
+
+fn configuration(loaded: &Loaded) -> Category {
+    let mut category = Category::new("configuration");
+    let (resources, listeners) = (loaded.config.resources.len(), loaded.config.listeners.len());
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    category.add(Finding::good(format!(
+        "is right: {}, {}",
+        count(listeners, "listener"),
+        count(resources, "resource")
+    )));
+    for warning in &loaded.warnings {
+        category.add(Finding::warning(format!("{}: {}", warning.at, warning.what), warning.help.clone()));
+    }
+    category
+}
+
+fn bad_configuration(problems: &[Problem]) -> Report {
+    let mut category = Category::new("configuration");
+    for problem in problems {
+        category.add(Finding::bad(format!("{}: {}", problem.at, problem.what), problem.help.clone()));
+    }
+    let mut report = Report::default();
+    report.add(category);
+    report
+}

@@ -1,0 +1,378 @@
+//! A status as text for people.
+
+use jiff::Timestamp;
+
+use super::super::paint::{BAD, GOOD, HEADING, WARNING, plain, styled};
+use super::super::table::{Cell, Table};
+use super::view::{Gate, Handoff, Resource, Status};
+
+/// More rows than this are counted, not shown: nobody reads a table of ten thousand.
+const SHOWN: usize = 100;
+
+/// The whole picture, as of `now`.
+pub fn status(status: &Status, now: Timestamp) -> String {
+    let mut text = heading(status, now);
+    text += &format!("\n{}", resources(status, now));
+    let doors = doors(status);
+    if !doors.is_empty() {
+        text += &format!("\n{}\n{doors}", styled(HEADING, "Doors"));
+    }
+    let holders = holders(status);
+    if !holders.is_empty() {
+        text += &format!("\n{}\n{holders}", styled(HEADING, "The drain waits for"));
+    }
+    text += &notes(status);
+    text += &listeners(status);
+    text + &format!("\n{} {}\n", styled(HEADING, "Hint:"), hint(status))
+}
+
+/// Every door on record, or nothing.
+fn doors(status: &Status) -> String {
+    let columns = ["RESOURCE", "TARGET", "DOOR", "KIND", "MODE", "ALIVE", "FLOOR", "DRAINED", "ADDRESS"];
+    let rows = status.resources.iter().flat_map(|resource| resource.doors.iter().map(move |door| (resource, door)));
+    rows_of(&columns, rows, |(resource, door)| {
+        vec![
+            Cell::new(&resource.name),
+            Cell::maybe(door.target.as_ref()),
+            Cell::new(&door.id),
+            Cell::maybe(door.kind.as_ref()),
+            Cell::maybe(door.mode.as_ref()),
+            super::super::doors::alive(door.left, door.alive),
+            Cell::epoch(door.floor.as_deref()),
+            Cell::epoch(door.drained.as_deref()),
+            Cell::maybe(door.address.as_ref()),
+        ]
+    })
+}
+
+fn heading(status: &Status, now: Timestamp) -> String {
+    let word = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), plain);
+    let ready = match status.ready {
+        Some(true) => styled(GOOD, "ready"),
+        Some(false) => styled(BAD, "not ready"),
+        None => "-".into(),
+    };
+    let up = status.started.map_or_else(|| "-".into(), |started| span(now, started));
+    let mut text = format!(
+        "{} {} (epochgate {}, up {up}): {ready}\n",
+        styled(HEADING, "Process:"),
+        word(&status.id),
+        word(&status.version)
+    );
+    let coordinator = &status.coordinator;
+    let up = match coordinator.up {
+        Some(true) => styled(GOOD, "up"),
+        Some(false) => styled(BAD, "away"),
+        None => "-".into(),
+    };
+    let confirmed = coordinator.confirmed.map_or_else(|| "never".into(), |at| format!("{} ago", span(now, at)));
+    text += &format!(
+        "{} {} {} {up}, revision {}, confirmed {confirmed}",
+        styled(HEADING, "Coordinator:"),
+        word(&coordinator.kind),
+        word(&coordinator.endpoint),
+        word(&coordinator.revision)
+    );
+    if coordinator.regressions > 0 {
+        text += &styled(BAD, format_args!(", behind for {} resources", coordinator.regressions));
+    }
+    text + "\n"
+}
+
+fn resources(status: &Status, now: Timestamp) -> String {
+    let columns = [
+        "RESOURCE",
+        "STATE",
+        "EPOCH",
+        "LEADER",
+        "PHASE",
+        "FLOOR",
+        "IN-FLIGHT",
+        "LOST",
+        "HELD",
+        "REFUSED",
+        "LAST HANDOFF",
+    ];
+    let mut rows = Vec::new();
+    for resource in &status.resources {
+        rows.push((resource, resource.gate.as_ref()));
+        rows.extend(resource.other_gates.iter().map(|gate| (resource, Some(gate))));
+    }
+    let table = rows_of(&columns, rows.into_iter(), |(resource, gate)| {
+        let name = match gate.and_then(|gate| gate.target.as_ref()) {
+            Some(target) => format!("{} at {target}", resource.name),
+            None => resource.name.clone(),
+        };
+        vec![
+            Cell::new(name),
+            state(resource),
+            Cell::epoch(resource.epoch.as_deref()),
+            Cell::maybe(leader(resource)),
+            phase(gate),
+            Cell::epoch(gate.and_then(|gate| gate.floor.as_deref())),
+            Cell::maybe(gate.and_then(|gate| gate.in_flight)),
+            Cell::maybe(gate.and_then(|gate| gate.lost)),
+            Cell::maybe(gate.and_then(|gate| gate.held)),
+            Cell::new(resource.refusals()),
+            Cell::maybe(resource.last_handoff.as_ref().map(|handoff| self::handoff(handoff, now))),
+        ]
+    });
+    if table.is_empty() { "No resources are configured.\n".into() } else { table }
+}
+
+fn state(resource: &Resource) -> Cell {
+    let style = match resource.state.as_deref() {
+        Some("armed") => GOOD,
+        Some("elected") => WARNING,
+        _ => BAD,
+    };
+    Cell::maybe(resource.state.as_ref()).styled(style)
+}
+
+fn leader(resource: &Resource) -> Option<String> {
+    let here = resource.standing.as_ref().is_some_and(|standing| standing.leads);
+    let id = resource.leader.as_ref()?.id.as_ref()?;
+    Some(if here { format!("{id} (here)") } else { id.clone() })
+}
+
+fn phase(gate: Option<&Gate>) -> Cell {
+    let phase = gate.and_then(|gate| gate.phase.as_deref());
+    let style = match phase {
+        Some("open") => GOOD,
+        Some("fencing" | "draining" | "quarantine" | "waiting_doors") => WARNING,
+        Some(_) => BAD,
+        None => anstyle::Style::new(),
+    };
+    Cell::maybe(phase).styled(style)
+}
+
+fn handoff(handoff: &Handoff, now: Timestamp) -> String {
+    let took = handoff.fence_ms + handoff.drain_ms + handoff.mark_ms + handoff.open_ms;
+    let by = handoff.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
+    let ago = handoff.at.map(|at| format!(", {} ago", span(now, at))).unwrap_or_default();
+    let epoch = handoff.epoch.as_deref().map(|epoch| format!("to {epoch} in ")).unwrap_or_default();
+    format!("{epoch}{took:.1} ms{by}{ago}")
+}
+
+/// What drains wait for, the oldest first.
+fn holders(status: &Status) -> String {
+    let held = status
+        .resources
+        .iter()
+        .flat_map(|resource| resource.gates().flat_map(|gate| &gate.holders).map(move |holder| (resource, holder)));
+    rows_of(&["RESOURCE", "EPOCH", "WRITE", "FROM", "FOR"], held, |(resource, holder)| {
+        vec![
+            Cell::new(&resource.name),
+            Cell::epoch(holder.epoch.as_deref()),
+            Cell::maybe(holder.what.as_ref()),
+            Cell::maybe(holder.peer.as_ref()),
+            Cell::maybe(holder.age_ms.map(|ms| format!("{:.1} s", seconds(ms)))),
+        ]
+    })
+}
+
+/// What a table has no column for.
+fn notes(status: &Status) -> String {
+    let mut notes = Vec::new();
+    if let Some(error) = &status.floor_file_error {
+        notes.push(format!("the floor file cannot be written, new epochs stay shut: {error}"));
+    }
+    for resource in &status.resources {
+        for gate in resource.gates() {
+            let mut note = |text: String| notes.push(format!("{}: {text}", resource.name));
+            if let Some(door) = &gate.blocked_by {
+                note(format!("kept shut by the record of door {door}"));
+            } else if let Some(what) = &gate.waits_for {
+                note(format!("waits for {what}"));
+            }
+            if gate.residue_ms > 0 {
+                note(format!(
+                    "this guard was not stopped in order; what it forwarded then may still land for {:.1} s",
+                    seconds(gate.residue_ms)
+                ));
+            }
+            if let Some(regression) = &gate.regression {
+                note(format!("the coordinator is behind this guard: {regression}"));
+            }
+        }
+        if resource.doors.iter().any(|door| door.mode.as_deref() == Some("audit") && !door.left) {
+            notes.push(format!("{}: not proven: a door in audit mode is on record and refuses nothing", resource.name));
+        }
+    }
+    let more = notes.len().saturating_sub(SHOWN);
+    notes.truncate(SHOWN);
+    let mut text: String = notes.iter().map(|note| format!("{} {}\n", styled(WARNING, "‼"), plain(note))).collect();
+    if more > 0 {
+        text += &format!("… and {more} more\n");
+    }
+    if text.is_empty() { text } else { format!("\n{text}") }
+}
+
+fn listeners(status: &Status) -> String {
+    let columns = ["LISTENER", "ROLE", "LISTENS", "MODE", "LEVEL", "UPSTREAM", "CONNECTIONS"];
+    let table = rows_of(&columns, status.listeners.iter(), |listener| {
+        let mode = Cell::maybe(listener.mode.as_ref());
+        vec![
+            Cell::new(&listener.name),
+            Cell::maybe(listener.role.as_ref()),
+            Cell::maybe(listener.listen.as_ref()),
+            if listener.mode.as_deref() == Some("audit") { mode.styled(WARNING) } else { mode },
+            Cell::maybe(listener.level.as_ref()),
+            Cell::maybe(listener.upstream.as_ref()),
+            Cell::maybe(listener.connections),
+        ]
+    });
+    if table.is_empty() { table } else { format!("\n{table}") }
+}
+
+/// The command that fits what is seen: the most urgent first.
+fn hint(status: &Status) -> String {
+    let blocked = |gate: &Gate| gate.blocked_by.clone();
+    if status.coordinator.up == Some(false) {
+        return "the coordinator is away; see why with `epochgate check -c FILE`".into();
+    }
+    if let Some(door) = status.resources.iter().flat_map(Resource::gates).find_map(blocked) {
+        let door = plain(&door);
+        return format!("if the guard {door} will never come back, say so with `epochgate doors forget {door}`");
+    }
+    let phase = |gate: &Gate, phases: &[&str]| gate.phase.as_deref().is_some_and(|phase| phases.contains(&phase));
+    for resource in &status.resources {
+        let name = plain(&resource.name);
+        for gate in resource.gates() {
+            if phase(gate, &["draining", "quarantine"]) {
+                return format!(
+                    "follow the drain with `epochgate status --watch`; the last resort is `epochgate gate open --resource {name} --accept-reordering`"
+                );
+            }
+            if phase(gate, &["shut", "unknown"]) {
+                return format!(
+                    "see why {name} is shut with `curl ADMIN/readyz?verbose`, and with `epochgate check -c FILE`"
+                );
+            }
+        }
+    }
+    if let Some(vacant) = status.resources.iter().find(|resource| resource.state.as_deref() == Some("vacant")) {
+        return format!("nobody leads {}; a writer needs a sidecar: `epochgate stamp --help`", plain(&vacant.name));
+    }
+    let leads = |resource: &&Resource| resource.standing.as_ref().is_some_and(|standing| standing.leads);
+    if let Some(led) = status.resources.iter().find(leads) {
+        return format!("hand leadership on in order with `epochgate step-down --resource {}`", plain(&led.name));
+    }
+    "follow it with `epochgate status --watch`".into()
+}
+
+fn rows_of<T>(columns: &[&str], rows: impl Iterator<Item = T>, cells: impl Fn(T) -> Vec<Cell>) -> String {
+    let mut table = Table::new(columns);
+    let mut rows = rows.fuse();
+    for row in rows.by_ref().take(SHOWN) {
+        table.row(cells(row));
+    }
+    if table.is_empty() {
+        return String::new();
+    }
+    match rows.count() {
+        0 => table.to_string(),
+        more => format!("{table}… and {more} more\n"),
+    }
+}
+
+/// From `then` to `now`, as short as people say it.
+fn span(now: Timestamp, then: Timestamp) -> String {
+    let seconds = now.duration_since(then).as_secs_f64().max(0.0);
+    match seconds {
+        s if s < 10.0 => format!("{s:.1}s"),
+        s if s < 120.0 => format!("{s:.0}s"),
+        s if s < 7200.0 => format!("{:.0}m", (s / 60.0).floor()),
+        s if s < 172_800.0 => format!("{:.0}h", (s / 3600.0).floor()),
+        s => format!("{:.0}d", (s / 86_400.0).floor()),
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    std::time::Duration::from_millis(ms).as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize as _;
+    use serde_json::{Value, json};
+
+    /// The example of INTERFACES.md.
+    fn served() -> Value {
+        json!({"version":"0.1.0","id":"orders-a","started":"2026-11-22T02:00:00.000Z","ready":true,
+            "coordinator":{"kind":"etcd","up":true,"endpoint":"http://127.0.0.1:2379","revision":"118","confirmed":"2026-11-22T02:00:09.000Z","regressions":0},
+            "resources":[{"name":"orders","epoch":"42","state":"armed","leader":{"id":"orders-a","address":"http://10.0.0.7:8081"},
+            "standing":{"leads":true,"deadline_ms":3120},
+            "gate":{"phase":"open","floor":"42","drained":"42","in_flight":3,"lost":0,"held":0,"residue_ms":0,
+                    "holders":[{"epoch":"41","peer":"10.0.0.7:5123","what":"PUT /a","age_ms":812}]},
+            "doors":[{"id":"guard-1-9f3c2a7b","target":"orders","kind":"sole","mode":"enforce","alive":true,"address":"10.0.0.3:8080","floor":"42","drained":"42","left":false}],
+            "last_handoff":{"epoch":"42","at":"2026-11-22T02:00:03.000Z","fence_ms":0.4,"drain_ms":12.0,"mark_ms":0.3,"open_ms":0.1,"by":"answers"},
+            "refused":{"stale_epoch":50}}],
+            "listeners":[{"name":"orders-guard","role":"guard","protocol":"http","listen":"0.0.0.0:8080","mode":"enforce","level":"proxy","upstream":"http://127.0.0.1:9000","connections":12}]})
+    }
+
+    fn drawn(served: &Value) -> String {
+        let now = "2026-11-22T02:00:10Z".parse().expect("a time");
+        let text = status(&Status::deserialize(served).expect("a status"), now);
+        anstream::adapter::strip_str(&text).to_string()
+    }
+
+    #[test]
+    fn everything_is_shown() {
+        let text = drawn(&served());
+        for part in [
+            "Process: orders-a (epochgate 0.1.0, up 10s): ready",
+            "Coordinator: etcd http://127.0.0.1:2379 up, revision 118, confirmed 1.0s ago",
+            "RESOURCE  STATE  EPOCH  LEADER           PHASE  FLOOR  IN-FLIGHT  LOST  HELD  REFUSED  LAST HANDOFF",
+            "orders    armed  42     orders-a (here)  open   42     3          0     0     50       to 42 in 12.8 ms by answers, 7.0s ago",
+            "orders    orders  guard-1-9f3c2a7b  sole  enforce  yes    42     42       10.0.0.3:8080",
+            "orders    41     PUT /a  10.0.0.7:5123  0.8 s",
+            "orders-guard  guard  0.0.0.0:8080  enforce  proxy  http://127.0.0.1:9000  12",
+            "Hint: hand leadership on in order with `epochgate step-down --resource orders`",
+        ] {
+            assert!(text.contains(part), "{part:?} is missing in\n{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_a_dash() {
+        let text = drawn(&json!({"resources":[{"name":"orders"}],"something":"new"}));
+        assert!(
+            text.contains("orders    -      -      -       -      -      -          -     -     0        -"),
+            "{text}"
+        );
+        assert!(drawn(&json!({})).contains("No resources are configured."));
+    }
+
+    #[test]
+    fn the_hint_fits_what_is_seen() {
+        let hint_with = |change: fn(&mut Value)| {
+            let mut served = served();
+            change(&mut served);
+            drawn(&served).lines().last().expect("a last line").to_owned()
+        };
+        let gate = "/resources/0/gate";
+        assert!(hint_with(|s| s["coordinator"]["up"] = json!(false)).contains("epochgate check"));
+        assert!(hint_with(|s| s["resources"][0]["gate"]["phase"] = json!("draining")).contains("--watch"));
+        assert!(hint_with(|s| s["resources"][0]["gate"]["blocked_by"] = json!("g-1")).contains("doors forget g-1"));
+        let mut vacant = served();
+        vacant["resources"][0]["state"] = json!("vacant");
+        assert!(drawn(&vacant).contains("epochgate stamp --help"));
+        assert!(vacant.pointer(gate).is_some());
+    }
+
+    #[test]
+    fn what_others_wrote_cannot_move_the_cursor() {
+        let mut served = served();
+        served["resources"][0]["gate"]["holders"][0]["what"] = json!("PUT /\u{1b}[2J");
+        served["resources"][0]["gate"]["waits_for"] = json!("\u{7}");
+        assert!(!drawn(&served).contains(['\u{1b}', '\u{7}']));
+    }
+
+    #[test]
+    fn thousands_of_resources_are_counted() {
+        let many: Vec<Value> = (0..SHOWN + 7).map(|n| json!({"name": format!("orders/{n}")})).collect();
+        assert!(drawn(&json!({ "resources": many })).contains("… and 7 more"));
+    }
+}
