@@ -5,7 +5,9 @@ use clap::ArgGroup;
 use super::complain;
 use super::exit::Exit;
 use crate::config::{self, Loaded, Overrides, Problem, Single};
-use crate::run::World;
+use crate::control::Ended;
+use crate::coordinator::store::StoreError;
+use crate::run::{RunError, World};
 
 /// What `guard` and `stamp` cannot do without, besides their listener.
 pub fn coordinator() -> ArgGroup {
@@ -37,10 +39,39 @@ pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
     };
     complain::warnings(&loaded.warnings);
     match crate::run::run(loaded.config, World::host()) {
-        Ok(exit) => exit,
+        Ok(ended) => how_it_ended(&ended),
         Err(error) => {
             complain::error(&error);
-            error.exit()
+            why_it_did_not_start(&error)
         }
+    }
+}
+
+/// What the end of a process says to whoever started it.
+fn how_it_ended(ended: &Ended) -> Exit {
+    match ended {
+        Ended::Stopped | Ended::AtOnce => Exit::Ok,
+        Ended::DuplicateWriter { resource } => {
+            complain::error(&format!(
+                "another process campaigns for {resource} under this writer id, and renews its lease: give each its \
+                 own with --id"
+            ));
+            Exit::Unreachable
+        }
+        Ended::WorkerLost(_) | Ended::FloorsLost | Ended::Panicked => {
+            complain::error(&format!("a bug, please report it: {ended:?}"));
+            Exit::Bug
+        }
+    }
+}
+
+fn why_it_did_not_start(error: &RunError) -> Exit {
+    match error {
+        RunError::State(state) if state.needs_an_operator() => Exit::Config,
+        RunError::Coordinator(StoreError::Unusable(_)) | RunError::Audit(_) | RunError::History { .. } => Exit::Config,
+        RunError::Listen { .. } | RunError::State(_) | RunError::Coordinator(_) | RunError::Admin(_) => {
+            Exit::Unreachable
+        }
+        RunError::Log(_) | RunError::Thread { .. } | RunError::Metrics(_) => Exit::Bug,
     }
 }

@@ -76,10 +76,10 @@ impl Real {
             world.store = Some(PausedStore::new(store, pause));
         }
         self.used.get_or_insert_with(|| config.clone());
-        let instance = Instance::start(config, world).map_err(|error| error.to_string())?;
+        let instance = Instance::start(config, world, None).map_err(|error| error.to_string())?;
         let name = if single == Single::Guard { "guard" } else { "stamp" };
-        let listen = instance.listener_addr(name);
-        let admin = instance.admin_addr();
+        let listen = instance.listener_address(name).ok_or_else(|| "it does not listen".to_owned())?;
+        let admin = instance.admin_address();
         self.running.push(instance);
         let admin = admin.ok_or_else(|| "it has no admin address".to_owned())?;
         Ok(Sidecar { listen, admin })

@@ -177,7 +177,7 @@ impl Roles<'_> {
 
     fn role(&self, listener: &Listener, meters: &Rc<ListenerMeters>) -> io::Result<Rc<dyn Role>> {
         let (name, meters, field) = (Arc::clone(&listener.name), Rc::clone(meters), self.field.clone());
-        let rules = Rules::new(listener.rules.clone(), listener.resource.as_ref(), listener.serves.iter());
+        let rules = listener.rules.clone();
         match &listener.role {
             resolved::Role::Guard(settings) => {
                 let gates = self.gates_of(&name, &rules)?;
