@@ -24,7 +24,7 @@ struct Check<'a> {
 
 impl<'a> Check<'a> {
     fn value(&mut self, node: Node, schema: &'a Value, path: &KeyPath) -> Option<Node> {
-        let (schema, may_be_null) = self.follow(schema);
+        let (schema, may_be_null) = follow(self.root, schema);
         if node.content == Content::Null && may_be_null {
             return Some(node);
         }
@@ -48,26 +48,6 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The schema behind references and "or nothing", and whether nothing is allowed.
-    fn follow(&self, schema: &'a Value) -> (&'a Value, bool) {
-        let mut schema = schema;
-        let mut may_be_null = false;
-        loop {
-            may_be_null |= types(schema).contains(&"null");
-            if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
-                schema = &self.root["$defs"][name];
-            } else if let Some(branches) = schema["anyOf"].as_array() {
-                may_be_null |= branches.iter().any(|branch| types(branch) == ["null"]);
-                match branches.iter().find(|branch| types(branch) != ["null"]) {
-                    Some(branch) => schema = branch,
-                    None => return (schema, may_be_null),
-                }
-            } else {
-                return (schema, may_be_null);
-            }
-        }
-    }
-
     fn map(&mut self, node: Node, schema: &'a Value, path: &KeyPath) -> Node {
         let properties = schema["properties"].as_object();
         for required in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -84,7 +64,7 @@ impl<'a> Check<'a> {
                 None if schema["additionalProperties"].is_object() => {
                     let at = node.place;
                     let of_any_name = &schema["additionalProperties"];
-                    let may_be_null = self.follow(of_any_name).1;
+                    let may_be_null = follow(self.root, of_any_name).1;
                     self.value(node, of_any_name, &inner).or_else(|| may_be_null.then(|| Node::null(at)))
                 }
                 None => {
@@ -106,8 +86,15 @@ impl<'a> Check<'a> {
             self.report.add(node.place, path, what, format!("write at least {least}, or leave the key out"));
             return None;
         }
+        if let Some(most) = schema["maxItems"].as_u64()
+            && (items.len() as u64) > most
+        {
+            let what = format!("{path} has {} elements", items.len());
+            self.report.add(node.place, path, what, format!("write at most {most}"));
+            return None;
+        }
         let schema = &schema["items"];
-        let of_maps = types(self.follow(schema).0).contains(&"object");
+        let of_maps = types(follow(self.root, schema).0).contains(&"object");
         let mut kept = Vec::with_capacity(items.len());
         for (at, item) in items.into_iter().enumerate() {
             let place = item.place;
@@ -204,12 +191,12 @@ impl<'a> Check<'a> {
         let place = node.place;
         match (place, flag_of(schema)) {
             (Place::Whole | Place::Flag(_), Some(flag)) => {
-                let help = format!("add {flag} {}", example(self.follow(schema).0));
+                let help = format!("add {flag} {}", example(follow(self.root, schema).0));
                 self.report.add(Place::Flag(flag), &path.key(key), "is missing", help);
             }
             _ => {
                 let what = format!("{path} has no '{key}'");
-                self.report.add(place, path, what, format!("add {key}: {}", example(self.follow(schema).0)));
+                self.report.add(place, path, what, format!("add {key}: {}", example(follow(self.root, schema).0)));
             }
         }
     }
@@ -247,15 +234,35 @@ impl<'a> Check<'a> {
     }
 }
 
+/// The schema behind references and "or nothing", and whether nothing is allowed.
+pub(super) fn follow<'a>(root: &'a Value, schema: &'a Value) -> (&'a Value, bool) {
+    let mut schema = schema;
+    let mut may_be_null = false;
+    loop {
+        may_be_null |= types(schema).contains(&"null");
+        if let Some(name) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix("#/$defs/")) {
+            schema = &root["$defs"][name];
+        } else if let Some(branches) = schema["anyOf"].as_array() {
+            may_be_null |= branches.iter().any(|branch| types(branch) == ["null"]);
+            match branches.iter().find(|branch| types(branch) != ["null"]) {
+                Some(branch) => schema = branch,
+                None => return (schema, may_be_null),
+            }
+        } else {
+            return (schema, may_be_null);
+        }
+    }
+}
+
 fn is_yes_or_no(text: &str) -> bool {
     matches!(text.to_ascii_lowercase().as_str(), "yes" | "no" | "on" | "off")
 }
 
-fn form_of(schema: &Value) -> Option<forms::Known> {
+pub(super) fn form_of(schema: &Value) -> Option<forms::Known> {
     schema["x-form"].as_str().and_then(forms::known)
 }
 
-fn types(schema: &Value) -> Vec<&str> {
+pub(super) fn types(schema: &Value) -> Vec<&str> {
     match &schema["type"] {
         Value::String(one) => vec![one],
         Value::Array(several) => several.iter().filter_map(Value::as_str).collect(),
@@ -281,7 +288,7 @@ fn flag_of(schema: &Value) -> Option<&'static str> {
     super::overrides::FLAGS.iter().copied().find(|known| *known == flag)
 }
 
-fn wanted(types: &[&str]) -> String {
+pub(super) fn wanted(types: &[&str]) -> String {
     let words = types.iter().filter(|one| **one != "null").map(|one| match *one {
         "object" => "a mapping (key: value)",
         "array" => "a list",

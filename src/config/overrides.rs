@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::problem::{KeyPath, Place, Report};
 use super::tree::{Content, Node};
+use crate::fence::Resource;
 
 /// What flags, or environment variables, say. Texts are as typed; nothing has been checked.
 #[derive(Clone, Debug, Default)]
@@ -220,7 +221,7 @@ impl Overrides {
                 report.add(Place::Flag("--resource"), &KeyPath::root(), what, "add --resource orders: what is fenced");
             }
             // No two listeners of this name stand before the same target, so the resource names it.
-            Some(resource) if single == Single::Guard => {
+            Some(resource) if single == Single::Guard && resource.parse::<Resource>().is_ok() => {
                 let target: String = resource.replace('/', "-").chars().take(63).collect();
                 listener.put("target", Node::text(Place::Flag("--resource"), target));
             }

@@ -45,7 +45,7 @@ pub struct File {
     #[schemars(extend("x-flag" = "--resource"))]
     pub resources: BTreeMap<String, Option<ResourceSettings>>,
     /// The listeners, each with a role: a guard before a target, or a stamp beside a writer.
-    #[schemars(with = "Vec<Listener>")]
+    #[schemars(with = "Vec<Listener>", length(max = 100))]
     pub listeners: Vec<Option<Listener>>,
     /// How a guard waits for the writes of an old epoch before it opens a new one.
     pub drain: Drain,

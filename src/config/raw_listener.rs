@@ -34,7 +34,7 @@ pub struct Listener {
     /// How requests are told apart. The first rule that matches and states a kind gives the kind; the first that
     /// states a resource gives the resource. Without one, GET, HEAD, OPTIONS and TRACE read and all else writes (also
     /// gRPC calls, upgrades, and requests with a method-override field), to `resource`.
-    #[schemars(with = "Vec<Rule>")]
+    #[schemars(with = "Vec<Rule>", length(max = 200))]
     pub rules: Vec<Option<Rule>>,
     /// What one listener, and one peer, may use.
     pub limits: Limits,

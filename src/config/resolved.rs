@@ -1,6 +1,6 @@
 //! The configuration as the program uses it: every value is there, and every combination is one that can be safe.
 //!
-//! Plain data, made only by [`super::resolve`]; the rest of the program reads it and never sees the file.
+//! Plain data, made only by [`super::load`]; the rest of the program reads it and never sees the file.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -199,15 +199,15 @@ pub struct Exposure {
     pub recovered_with_residue: Bound,
 }
 
-/// etcd looks for expired leases twice a second, and rounds their end to its own tick.
-const ETCD_LATE: Duration = Duration::from_secs(1);
+/// etcd looks for expired leases twice a second, and its members have to agree on each end: a second is generous.
+const NOTICED_LATE: Duration = Duration::from_secs(1);
 
 /// What the configured times imply. Where the process has no guard listener, the guards' own configurations decide
 /// when it is recovered.
 pub fn exposure(config: &Config) -> Exposure {
     let coordinator = &config.coordinator;
     let (ttl, call) = (coordinator.lease_ttl, coordinator.request_timeout);
-    let detected = ttl + ETCD_LATE;
+    let detected = ttl + NOTICED_LATE;
     let fenced = detected + 2 * call + coordinator.verify_every + call;
     let fenced_words = format!(
         "detected {} + an election of two calls 2*{} + a guard's next read {} + {}",
@@ -219,7 +219,7 @@ pub fn exposure(config: &Config) -> Exposure {
     Exposure {
         detected: Bound::of(
             detected,
-            format!("lease_ttl {} + what etcd takes to notice {}", show(ttl), show(ETCD_LATE)),
+            format!("lease_ttl {} + what the coordinator takes to notice {}", show(ttl), show(NOTICED_LATE)),
         ),
         fenced: Bound::of(fenced, fenced_words),
         recovered: recovered(config, fenced),

@@ -122,6 +122,15 @@ impl Node {
         node.place
     }
 
+    /// The place of the key that `path` ends with; of the nearest that is written, where it is not.
+    pub(super) fn nearest_key(&self, path: &KeyPath) -> Place {
+        let entry = path.steps().split_last().and_then(|(last, before)| {
+            let map = before.iter().try_fold(self, |node, step| node.step(step))?;
+            map.entries().iter().find(|entry| matches!(last, Step::Key(key) if **key == *entry.key))
+        });
+        entry.map_or_else(|| self.nearest(path), |entry| entry.place)
+    }
+
     fn step(&self, step: &Step) -> Option<&Node> {
         match step {
             Step::Key(key) => self.get(key),

@@ -98,12 +98,12 @@ impl Rules {
     /// # Errors
     /// [`Reason::PathNotNormal`] where a path decides and is not in normal form, [`Reason::ResourceUnknown`] where
     /// nothing names the resource of a write, or what names it names none that is listed.
-    pub fn judge(&self, facts: &Facts<'_>) -> Result<Judged, Refusal> {
+    pub fn judge(&self, facts: &Facts<'_>) -> Result<Judged, Box<Refusal>> {
         if (self.path_decides || (self.grpc_decides && facts.grpc))
             && let Some(why) = not_normal(facts.path)
         {
             let detail = format!("the path decides what this request is, and {why}: send it in normal form");
-            return Err(Refusal::new(Reason::PathNotNormal, detail));
+            return Err(Box::new(Refusal::new(Reason::PathNotNormal, detail)));
         }
         let overridden = OVERRIDES.iter().any(|name| facts.fields.has(name));
         let mut said = Said::default();
@@ -119,7 +119,7 @@ impl Rules {
                 Match::Yes(bound) => bound,
                 Match::Ambiguous(name) => {
                     let detail = format!("the field {name} stands in the request more than once: send it once");
-                    return Err(Refusal::new(Reason::ResourceUnknown, detail));
+                    return Err(unknown(detail));
                 }
             };
             said.kind = said.kind.or(kind);
@@ -132,15 +132,15 @@ impl Rules {
         let resource = said.resource.or(self.fallback);
         if kind == Kind::Write && resource.is_none() {
             let detail = "no rule of this listener names a resource for this request, and it has no default one";
-            return Err(Refusal::new(Reason::ResourceUnknown, detail));
+            return Err(unknown(detail));
         }
         Ok(Judged { kind, resource, pass_unarmed: said.pass_unarmed })
     }
 
-    fn look_up(&self, named: &Named, rule: &Rule, bound: &rule::Bound<'_>) -> Result<usize, Refusal> {
+    fn look_up(&self, named: &Named, rule: &Rule, bound: &rule::Bound<'_>) -> Result<usize, Box<Refusal>> {
         let unlisted = |name: &str| {
             let detail = format!("the request is for '{name}', which the configuration does not list as a resource");
-            Refusal::new(Reason::ResourceUnknown, detail)
+            unknown(detail)
         };
         match (named, &rule.resource) {
             (Named::Fixed(at), _) => Ok(*at),
@@ -153,6 +153,10 @@ impl Rules {
             }
         }
     }
+}
+
+fn unknown(detail: impl Into<std::borrow::Cow<'static, str>>) -> Box<Refusal> {
+    Box::new(Refusal::new(Reason::ResourceUnknown, detail))
 }
 
 #[derive(Default)]

@@ -117,7 +117,7 @@ impl PathPattern {
         if rest {
             segments.pop();
         }
-        if segments == [""] {
+        if inner.is_empty() {
             segments.clear();
         }
         let mut read = Vec::with_capacity(segments.len());
@@ -208,6 +208,20 @@ mod tests {
             "**",
         ] {
             assert!(not_normal(path).is_some(), "{path}");
+        }
+    }
+
+    proptest::proptest! {
+        /// What is in normal form means the same to a target that decodes it, takes parameters off, and resolves it.
+        #[test]
+        fn a_normal_path_stays_what_it_is(path in "/([/.%2eEfF5cC;ax~\\\\]|%2[eEfF]|%5[cC]|\\.\\.|%41){0,12}") {
+            let segments: Vec<Vec<u8>> = path[1..].split('/').map(|segment| plain(segment).into_owned()).collect();
+            let resolved = segments.iter().enumerate().all(|(at, segment)| {
+                let bare = segment.split(|b| *b == b';').next().unwrap_or_default();
+                let inner = at + 1 < segments.len();
+                bare != b"." && bare != b".." && !(segment.is_empty() && inner) && !segment.iter().any(|b| b"/\\".contains(b))
+            });
+            proptest::prop_assert!(resolved || not_normal(&path).is_some(), "{}", path);
         }
     }
 

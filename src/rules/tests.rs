@@ -221,6 +221,52 @@ fn a_rule_may_let_pass_what_is_not_armed() {
     assert_eq!(request("GET", "/a").judged(&rules), "read orders");
 }
 
+proptest::proptest! {
+    #[test]
+    fn no_rule_and_no_request_makes_it_panic(
+        pattern in "[/{}a-c*%.?-]{0,16}",
+        template in "[/{}a-c*%.-]{0,16}",
+        path in "\\PC{0,16}|/[/a-c%.0-9]{0,16}",
+        value in "\\PC{0,8}|[a-c]{1,3}",
+    ) {
+        let text = RuleText {
+            path: Some(&pattern),
+            headers: vec![("x-shard", "{c}")],
+            kind: Some(Kind::Read),
+            resource: Some(&template),
+            ..RuleText::default()
+        };
+        if let Ok(rule) = Rule::read(&text) {
+            let rules = Rules::new(vec![rule], None, listed().iter());
+            let fields = Owned(value);
+            let facts = Facts {
+                method: "PUT",
+                path: &path,
+                fields: &fields,
+                upgrade: false,
+                grpc: false,
+                peer: ([127, 0, 0, 1], 1).into(),
+                binding: Binding::default(),
+            };
+            let _ = rules.judge(&facts);
+        }
+    }
+}
+
+struct Owned(String);
+
+impl Fields for Owned {
+    fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
+        if name == "x-shard" {
+            each(self.0.as_bytes());
+        }
+    }
+
+    fn size(&self) -> usize {
+        0
+    }
+}
+
 #[test]
 fn bad_rules_say_everything_that_is_wrong() {
     let lower = methods(&["post", "a b"]);

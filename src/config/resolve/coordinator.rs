@@ -23,7 +23,7 @@ fn kind(written: &raw::Coordinator, path: &KeyPath, resolver: &mut Resolver<'_>)
     match (&written.etcd, &written.embedded) {
         (Some(_), Some(_)) => {
             let what = "coordinator has both etcd and embedded";
-            resolver.problem(&path.key("embedded"), what, "epochs live in one place: take one of the two out");
+            resolver.problem_of_key(&path.key("embedded"), what, "epochs live in one place: take one of the two out");
             None
         }
         (Some(written), None) => etcd(written, &path.key("etcd"), resolver),

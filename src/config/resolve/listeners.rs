@@ -82,7 +82,7 @@ fn refuse_keys(keys: &[&str], of: &str, path: &KeyPath, resolver: &mut Resolver<
         let path = path.key(key);
         if resolver.written(&path) {
             let what = format!("{path}: '{key}' is a key of a {of}, and this listener is none");
-            resolver.problem(&path, what, "take it out, or change role");
+            resolver.problem_of_key(&path, what, "take it out, or change role");
         }
     }
 }

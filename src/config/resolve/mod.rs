@@ -34,7 +34,13 @@ impl Resolver<'_> {
         self.problems.add(place, path, what, help);
     }
 
-    /// The same for a warning.
+    /// Reports a problem of the key itself that `path` ends with.
+    pub(super) fn problem_of_key(&mut self, path: &KeyPath, what: impl Into<String>, help: impl Into<String>) {
+        let place = if self.problems.is_full() { Place::Whole } else { self.tree.nearest_key(path) };
+        self.problems.add(place, path, what, help);
+    }
+
+    /// Warns of something at `path`.
     pub(super) fn warning(&mut self, path: &KeyPath, what: impl Into<String>, help: impl Into<String>) {
         let place = if self.warnings.is_full() { Place::Whole } else { self.tree.nearest(path) };
         self.warnings.add(place, path, what, help);

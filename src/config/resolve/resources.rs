@@ -50,7 +50,7 @@ pub(super) fn resolve(file: &raw::File, resolver: &mut Resolver<'_>) -> Listed {
             Err(why) => {
                 complete = false;
                 let what = format!("resources: '{key}' {}", why.what);
-                resolver.problem(&path.key(key), what, why.help);
+                resolver.problem_of_key(&path.key(key), what, why.help);
             }
         }
     }
@@ -65,7 +65,7 @@ pub(super) fn resolve(file: &raw::File, resolver: &mut Resolver<'_>) -> Listed {
             if let Some(other) = listed.keys.get(name) {
                 if !is_flag(group.key) {
                     let what = format!("resources: '{name}' is listed twice, by '{other}' and by '{}'", group.key);
-                    resolver.problem(&path.key(group.key), what, "list each resource once");
+                    resolver.problem_of_key(&path.key(group.key), what, "list each resource once");
                 }
                 continue;
             }
