@@ -110,8 +110,13 @@ pub fn load_in(
         Some((_, text)) => tree::parse(text, &mut problems),
     };
     let Some(mut tree) = tree else { return Err(problems.sorted()) };
+    let is_mapping = matches!(tree.content, tree::Content::Map(_));
     overrides.apply(&mut tree, single, &mut problems);
     let tree = check::check(tree, schema::built(), &mut problems);
+    if !is_mapping {
+        // The check has said so; nothing more can be said of its keys.
+        return Err(problems.sorted());
+    }
     let raw: raw::File = match serde_json::from_value(tree.to_json()) {
         Ok(raw) => raw,
         Err(error) => {

@@ -5,7 +5,7 @@
 //! flag of the same meaning), `x-default` (a default that is worked out), and `x-not-in-this-version` (keys and words
 //! that are planned, and refused by name).
 //!
-//! Everything here fits its schema and no more is known of it; [`super::resolve`] decides whether it makes sense.
+//! Everything here fits its schema and no more is known of it; `super::resolve` decides whether it makes sense.
 
 use std::collections::BTreeMap;
 

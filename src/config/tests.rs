@@ -206,6 +206,14 @@ admin: [x]
 }
 
 #[test]
+fn a_file_that_is_no_mapping_is_told_only_that() {
+    assert_eq!(bad("[1, 2]"), ["f.yaml:1:1: the file is a list, not a mapping (key: value)"]);
+    assert_eq!(bad("hello"), ["f.yaml:1:1: the file is the text 'hello', not a mapping (key: value)"]);
+    assert_eq!(bad("a: [").len(), 1);
+    assert_eq!(bad("").len(), 2, "no coordinator and no listener");
+}
+
+#[test]
 fn a_problem_says_what_to_do() {
     let problems =
         load_text("listeners: []\nresources: {}\ncoordinator: { etcd: { endpoints: [] } }\n").expect_err("problems");

@@ -188,7 +188,7 @@ pub(super) fn parse(text: &str, report: &mut Report) -> Option<Node> {
             }
         }
     }
-    Some(builder.root.unwrap_or_else(|| Node::map(start)))
+    Some(builder.root.filter(|root| root.content != Content::Null).unwrap_or_else(|| Node::map(start)))
 }
 
 /// A list or mapping that is still being read.
@@ -459,7 +459,7 @@ mod tests {
 
     #[test]
     fn an_empty_file_is_an_empty_mapping() {
-        for text in ["", "# nothing\n", "\u{feff}"] {
+        for text in ["", "# nothing\n", "\u{feff}", "---\n", "~"] {
             assert_eq!(read(text).0.expect("a tree").to_json(), serde_json::json!({}), "{text:?}");
         }
     }

@@ -81,7 +81,8 @@ fn unused(listeners: &[Placed], listed: &Listed, resolver: &mut Resolver<'_>) {
         return;
     }
     let root = KeyPath::root().key("resources");
-    for (resource, key) in &listed.keys {
+    for resource in listed.resources.keys() {
+        let Some(key) = listed.keys.get(resource) else { continue };
         let served = || listeners.iter().any(|placed| placed.listener.serves.binary_search(resource).is_ok());
         let path = root.key(key);
         if matches!(resolver.tree.nearest(&path), super::problem::Place::Flag(_)) && !served() {
