@@ -154,7 +154,7 @@ impl Role for Guard {
     fn decide(&self, facts: &Facts<'_>) -> Decision {
         let judged = match self.listener.rules.judge(facts) {
             Ok(judged) => judged,
-            Err(refusal) => return self.unplaced(facts, Box::new(refusal)),
+            Err(refusal) => return self.unplaced(facts, refusal),
         };
         if judged.kind == Kind::Read && !self.listener.fence_reads {
             return Decision::Forward(Right::read(Rc::clone(&self.reads)));

@@ -154,7 +154,7 @@ impl Role for StampRole {
     fn decide(&self, facts: &Facts<'_>) -> Decision {
         let judged = match self.listener.rules.judge(facts) {
             Ok(judged) => judged,
-            Err(refusal) => return Decision::Refuse(Box::new(refusal)),
+            Err(refusal) => return Decision::Refuse(refusal),
         };
         let place = judged.resource.and_then(|resource| self.places.get(resource)).copied();
         if self.listener.incoming_stamp == IncomingStamp::Refuse && self.listener.field.is_in(facts.fields) {
