@@ -236,7 +236,8 @@ mod tests {
             let serve = async {
                 answer_once(listener.accept().await.expect("a client").0, "HTTP/1.1 503 No\r\n\r\nby\0").await
             };
-            let (_, answer) = tokio::join!(serve, get(&Address::Unix(path), "/"));
+            let to = Address::Unix(path);
+            let (_, answer) = tokio::join!(serve, get(&to, "/"));
             assert_eq!(answer.expect("an answer").status, 503);
         });
     }

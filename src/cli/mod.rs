@@ -46,7 +46,6 @@ use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
-pub use version::{REVISION, VERSION};
 
 /// A fencing sidecar proxy: after a failover, no write of an old leader is applied after a write of a new one
 ///

@@ -9,8 +9,7 @@ use super::start;
 /// Runs every listener of a configuration file
 ///
 /// The process stays in the foreground. SIGTERM ends it in order: what waits is accepted, what is in flight finishes,
-/// leadership is handed on; a second SIGTERM ends it at once. SIGHUP, or a change of the file, reloads it; a file with
-/// mistakes is listed and changes nothing.
+/// leadership is handed on; a second SIGTERM ends it at once. A change of the file counts from the next start on.
 #[derive(Args, Debug)]
 #[command(
     mut_arg("config", |config| config.required(true)),

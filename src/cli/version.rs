@@ -5,10 +5,10 @@ use std::sync::LazyLock;
 use crate::fence::mechanism::Mechanism;
 
 /// The package's version.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The git revision that was built, where the build said so in `EPOCHGATE_REVISION`.
-pub const REVISION: Option<&str> = option_env!("EPOCHGATE_REVISION");
+const REVISION: Option<&str> = option_env!("EPOCHGATE_REVISION");
 
 /// Version, revision, and a warning where this build can be weakened.
 pub fn text() -> &'static str {

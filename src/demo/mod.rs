@@ -22,9 +22,9 @@ mod tests;
 
 use std::io::{self, Write};
 
-pub use log::{Applied, count_stale};
 pub use stage::Where;
 
+use log::count_stale;
 use narrate::Narrator;
 use story::{Failure, Stage};
 use target::Target;

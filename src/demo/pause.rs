@@ -33,6 +33,12 @@ impl Pause {
         self.0.send_replace(false);
     }
 
+    /// Whether it stands still.
+    #[cfg(test)]
+    pub fn is_paused(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Where the writer would do something: returns at once while it runs, else when it goes on. Cancel-safe.
     pub async fn wait(&self) {
         self.0.subscribe().wait_for(|paused| !paused).await.expect("the sender lives as long as self");
@@ -116,5 +122,42 @@ impl Watch for PausedWatch {
             self.pause.wait().await;
             self.heard.take().expect("just filled, and nobody else holds self")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{HostClock, HostEntropy};
+    use crate::coordinator::embedded::Embedded;
+    use crate::coordinator::store::{Change, Keys};
+
+    #[tokio::test]
+    async fn a_paused_writer_neither_asks_nor_hears() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || Embedded::open(&folder.path().join("epochs"), Arc::new(HostClock), Arc::new(HostEntropy));
+        let (other, pause) = (open().expect("a store"), Pause::new());
+        let paused = PausedStore::new(open().expect("a store"), pause.clone());
+        let put = |key: &str| Txn {
+            compares: Vec::new(),
+            changes: vec![Change::Put { key: key.into(), value: b"{}".to_vec(), lease: None }],
+        };
+        let keys = || vec![Range::all(Keys::Under(String::new()))];
+        paused.commit(put("a")).await.expect("it runs");
+        let mut watch = paused.watch(Revision(0));
+        assert_eq!(paused.kind(), "embedded");
+
+        pause.pause();
+        let committing = paused.commit(put("b"));
+        let hearing = watch.next();
+        let soon = Duration::from_millis(50);
+        assert!(tokio::time::timeout(soon, hearing).await.is_err(), "it heard of something");
+        assert!(tokio::time::timeout(soon, committing).await.is_err(), "it was answered");
+        let seen = other.read(keys()).await.expect("the other one runs");
+        assert_eq!(seen.ranges[0].len(), 1, "nothing was sent");
+
+        pause.resume();
+        watch.next().await;
+        assert_eq!(paused.read(keys()).await.expect("it runs again").ranges[0].len(), 1);
     }
 }

@@ -248,15 +248,16 @@ impl<'a> Cast<'a> {
     async fn guard_waits(&self, epoch: Epoch) -> Result<String, Failure> {
         until("the guard to wait for the old write", async || {
             let gate = &orders(self.guard).await?["gate"];
-            let holder = gate["holders"][0]["what"].as_str();
-            match holder {
-                Some(holder) if gate["floor"] == epoch.to_string() && gate["phase"] == "draining" => {
-                    Ok(format!("`{holder}`"))
-                }
+            if gate["floor"] != epoch.to_string() {
+                return Err(gate.to_string());
+            }
+            match (gate["phase"].as_str(), gate["holders"][0]["what"].as_str()) {
+                (Some("open"), _) => Ok(Err(otherwise("the guard opened while an old write still ran"))),
+                (Some("draining"), Some(holder)) => Ok(Ok(format!("`{holder}`"))),
                 _ => Err(gate.to_string()),
             }
         })
-        .await
+        .await?
     }
 
     /// The answer to the order that A was about to write when it stopped.

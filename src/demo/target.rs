@@ -27,7 +27,7 @@ pub const WRITER: &str = "demo-writer";
 const STAMP: &str = "fencing-epoch";
 
 /// How long a slow write takes at least.
-pub const SLOW: Duration = Duration::from_secs(3);
+pub const SLOW: Duration = if cfg!(test) { Duration::from_millis(50) } else { Duration::from_secs(3) };
 
 /// The running target. It ends with the local set that it was started in.
 pub struct Target {
