@@ -1,5 +1,5 @@
 //! The embedded coordinator: a store for one host, without a server. For `epochgate demo`, for trying things out, for
-//! tests; it is not a distributed system and refuses to pose as one ([`place`]: network file systems are refused).
+//! tests; it is not a distributed system and refuses to pose as one (`place`: network file systems are refused).
 //!
 //! # On disk
 //!
@@ -17,7 +17,7 @@
 //!
 //! By the time that it links, its number may have been taken *and pruned*; then `link` succeeds, and the file is
 //! **void**: it continues a past that went on otherwise. What tells it is that names are pruned in ascending order,
-//! each only after the one before it ([`folder`]):
+//! each only after the one before it (`folder`):
 //!
 //! > While *n* stands under its name, *n + 1* has not been pruned; so a file named *n + 1* is the only one that ever
 //! > had that name, and no name after it has been pruned either.
