@@ -28,10 +28,10 @@ use crate::event::EventSink;
 use crate::event::history::History;
 use crate::fence::floor::Memory;
 use crate::fence::mechanism::Mechanisms;
+use crate::fence::tenure::Standing;
 use crate::log::{LogError, LogHandle};
 use crate::mailbox::WorkerId;
 use crate::metrics::Metrics;
-use crate::fence::tenure::Standing;
 use crate::net::TcpDial;
 use crate::net::listen::BindError;
 use crate::protocol::http::{Http, Settings};
@@ -335,7 +335,9 @@ fn open_store(config: &Config, world: &World) -> Result<Arc<dyn Store>, StoreErr
     let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
     Ok(match &config.coordinator.kind {
         CoordinatorKind::Etcd(etcd) => Etcd::new(&config.coordinator, etcd, clock, entropy)?,
-        CoordinatorKind::Embedded(path) => Embedded::open(path, clock, entropy)?,
+        CoordinatorKind::Embedded(path) => {
+            Embedded::open_with_limit(path, clock, entropy, config.coordinator.request_timeout)?
+        }
     })
 }
 
@@ -413,8 +415,7 @@ fn http(listener: Arc<Listener>, config: &Config, world: &World) -> MakeProtocol
     };
     Box::new(move |role| {
         let upstream: &Upstream = &settings.listener.upstream;
-        let dial =
-            TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+        let dial = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
         Rc::new(Http::new(settings, role, Rc::new(dial)))
     })
 }

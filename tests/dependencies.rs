@@ -26,9 +26,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.
     ("mailbox", &["fence", "clock", "config", "event"]),
-    ("guard", &["fence", "clock", "config", "event", "mailbox", "protocol", "rules"]),
-    ("stamp", &["fence", "clock", "config", "event", "mailbox", "protocol", "rules"]),
-    ("worker", &["fence", "clock", "config", "event", "guard", "mailbox", "metrics", "net", "protocol", "stamp"]),
+    ("roles", &["fence", "config", "event", "protocol", "rules"]),
+    ("guard", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
+    ("stamp", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
+    (
+        "worker",
+        &[
+            "fence", "clock", "config", "event", "guard", "mailbox", "metrics", "net", "protocol", "roles", "rules",
+            "stamp",
+        ],
+    ),
     // The control side.
     ("coordinator", &["fence", "clock", "config"]),
     ("disk", &["fence"]),

@@ -76,8 +76,8 @@ mod tests {
 
     #[test]
     fn the_state_directory_depends_on_who_runs() {
-        let home = Surroundings { home: Some("/home/u".into()), ..at("h") };
-        assert_eq!(home.state_dir(), Some("/home/u/.local/state/epochgate".into()));
+        let home = Surroundings { home: Some("/users/u".into()), ..at("h") };
+        assert_eq!(home.state_dir(), Some("/users/u/.local/state/epochgate".into()));
         let root = Surroundings { root: true, ..home.clone() };
         assert_eq!(root.state_dir(), Some("/var/lib/epochgate".into()));
         let systemd = Surroundings { state_directory: Some("/var/lib/a:/var/lib/b".into()), ..root };

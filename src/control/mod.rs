@@ -8,7 +8,9 @@
 //! |---|---|
 //! | [`gates`] | drives the handoff machine of each gate: events in, effects out |
 //! | [`doors`] | joins targets, and keeps their records |
-//! | [`writer`] | candidacies, own terms, arming, giving up |
+//! | [`writer`] | what this process would lead, and what it may stamp |
+//! | [`candidacy`], [`elections`] | how it comes to lead |
+//! | [`leaderships`] | own terms: over, given up, armed |
 //! | [`stepping`] | step-down and the orderly stop |
 //! | [`floors`] | what goes to the floor file, and when it is durable |
 //! | [`reports`] | what this process's doors publish |
@@ -19,9 +21,12 @@
 mod account;
 mod action;
 pub mod calls;
+mod candidacy;
 mod doors;
+mod elections;
 mod floors;
 mod gates;
+mod leaderships;
 mod reports;
 mod stepping;
 #[cfg(test)]

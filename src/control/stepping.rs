@@ -212,11 +212,10 @@ impl Control {
                     tracing::warn!(target = %name.target, door = %name.id, %error, "cannot take the door's record back");
                 }
             }
-            if let Some(lease) = lease {
-                if let Err(error) = store.revoke(lease.id).await {
+            if let Some(lease) = lease
+                && let Err(error) = store.revoke(lease.id).await {
                     tracing::warn!(%error, "cannot end the lease; it lapses by itself");
                 }
-            }
             Internal::Left
         });
     }

@@ -53,7 +53,7 @@ pub struct PausedStore {
 
 impl PausedStore {
     /// The same store, for one writer.
-    pub fn new(inner: Arc<dyn Store>, pause: Pause) -> Arc<dyn Store> {
+    pub fn over(inner: Arc<dyn Store>, pause: Pause) -> Arc<dyn Store> {
         Arc::new(PausedStore { inner, pause })
     }
 
@@ -137,7 +137,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let open = || Embedded::open(&folder.path().join("epochs"), Arc::new(HostClock), Arc::new(HostEntropy));
         let (other, pause) = (open().expect("a store"), Pause::new());
-        let paused = PausedStore::new(open().expect("a store"), pause.clone());
+        let paused = PausedStore::over(open().expect("a store"), pause.clone());
         let put = |key: &str| Txn {
             compares: Vec::new(),
             changes: vec![Change::Put { key: key.into(), value: b"{}".to_vec(), lease: None }],

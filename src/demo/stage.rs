@@ -73,7 +73,7 @@ impl Real {
         let mut world = World::host();
         if let Some(pause) = pause {
             let store = open(&config).map_err(|error| error.to_string())?;
-            world.store = Some(PausedStore::new(store, pause));
+            world.store = Some(PausedStore::over(store, pause));
         }
         self.used.get_or_insert_with(|| config.clone());
         let instance = Instance::start(config, world, None).map_err(|error| error.to_string())?;

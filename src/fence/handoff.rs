@@ -445,10 +445,10 @@ impl Handoff {
 
     /// What a guard without regressions does: the coordinator is always right, also when it goes backwards.
     fn trust_blindly(&mut self, reading: Reading, now: Moment) {
-        if let Some((term, _)) = reading.record {
-            if self.term().is_none_or(|known| *known != term) {
-                self.current = Some(Current::new(term, now));
-            }
+        if let Some((term, _)) = reading.record
+            && self.term().is_none_or(|known| *known != term)
+        {
+            self.current = Some(Current::new(term, now));
         }
     }
 

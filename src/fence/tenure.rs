@@ -182,10 +182,10 @@ impl Standing {
 
     fn without_a_term(&self, resource: &Resource, wish: Wish) -> Verdict {
         // What DESIGN R2 calls the mistake that makes a fence worthless: stamping whatever epoch is current.
-        if !self.keeps(Mechanism::OwnTerm) {
-            if let Some(leader) = self.leaders.get(resource) {
-                return Verdict::Stamp(Stamped { term: leader.term.clone(), until: None });
-            }
+        if !self.keeps(Mechanism::OwnTerm)
+            && let Some(leader) = self.leaders.get(resource)
+        {
+            return Verdict::Stamp(Stamped { term: leader.term.clone(), until: None });
         }
         let _ = wish;
         self.refuse(resource, Reason::NotLeader, "this writer does not lead; send it to the leader's sidecar")

@@ -187,7 +187,7 @@ impl GateCell {
             era.caller.ask(ask);
         }
         if fenced.is_some() && fenced == self.floor() {
-            self.say(|worker, id, epoch| ToControl::Fenced(worker, id, epoch));
+            self.say(ToControl::Fenced);
         }
         self.report();
         self.mind_the_time();
@@ -339,10 +339,10 @@ impl GateCell {
             (quiet, drained)
         };
         if quiet {
-            self.say(|worker, id, epoch| ToControl::Quiet(worker, id, epoch));
+            self.say(ToControl::Quiet);
         }
         if drained {
-            self.say(|worker, id, epoch| ToControl::Drained(worker, id, epoch));
+            self.say(ToControl::Drained);
         }
     }
 

@@ -1,0 +1,164 @@
+//! What readings say of leaders, epochs and floors: own terms that are over, given up, or armed (DESIGN 3.4, 3.7).
+
+use std::collections::BTreeSet;
+
+use super::Control;
+use crate::coordinator::doors as records;
+use crate::coordinator::keys::{self, Key};
+use crate::coordinator::records::{EpochRecord, LeaderRecord, Report, from_value};
+use crate::coordinator::store::Revision;
+use crate::event::{Event, TermEnd};
+use crate::fence::Resource;
+use crate::fence::mechanism::Mechanism;
+use crate::fence::tenure::{Armed, Leader};
+
+impl Control {
+    /// What a reading says of leaders, doors and reports. `doors` is its revision where it covers every door.
+    pub(super) fn observe_leaderships(&mut self, changed: &BTreeSet<String>, doors: Option<Revision>) {
+        if let Some(revision) = doors {
+            self.writer.doors_known = revision;
+        }
+        let mut doors_changed = doors.is_some();
+        let mut to_arm = BTreeSet::new();
+        for key in changed {
+            match keys::parse(key) {
+                Some(Key::Leader(resource)) => self.leader_changed(&resource),
+                Some(Key::Epoch(resource)) => self.check_epoch(&resource),
+                Some(Key::Report(resource, _)) => {
+                    self.check_floors(&resource);
+                    to_arm.insert(resource);
+                }
+                Some(Key::Door(_) | Key::Alive(_)) => doors_changed = true,
+                Some(Key::Candidate(..)) | None => {}
+            }
+        }
+        if doors_changed {
+            let unarmed = self.writer.standing.tenures.iter().filter(|(_, tenure)| tenure.armed == Armed::No);
+            to_arm.extend(unarmed.map(|(resource, _)| resource.clone()));
+        }
+        for resource in to_arm {
+            self.try_to_arm(&resource);
+        }
+    }
+
+    fn leader_changed(&mut self, resource: &Resource) {
+        let leader = self.view.record::<LeaderRecord>(&keys::leader(resource));
+        self.note_leader(resource, leader.clone());
+        let Some(campaign) = self.writer.campaigns.get(resource) else { return };
+        let says_something = self.view.revision >= campaign.won_at;
+        let held = self.writer.standing.tenure(resource).map(|tenure| tenure.term.clone());
+        match (held, leader) {
+            (Some(held), leader) if leader.as_ref().map(|leader| &leader.term) != Some(&held) && says_something => {
+                self.end_term(resource, TermEnd::LeaseLost);
+                self.seek(resource, self.clock.now());
+            }
+            (None, Some(leader)) if campaign.unclear.contains(&leader.term) => {
+                // This very process minted it; its commit had no answer and succeeded all the same.
+                let entry = self.view.get(&keys::leader(resource)).map_or(Revision(0), |entry| entry.modified);
+                let record = self.view.record::<EpochRecord>(&keys::epoch(resource));
+                let against = record.filter(|record| record.term == leader.term).map(|record| record.doors);
+                self.won(resource, leader.term, against.unwrap_or(entry), entry);
+            }
+            _ => self.seek(resource, self.clock.now()),
+        }
+    }
+
+    pub(super) fn note_leader(&mut self, resource: &Resource, leader: Option<LeaderRecord>) {
+        let known = self.writer.standing.leaders.get(resource).map(|leader| leader.term.clone());
+        if known == leader.as_ref().map(|leader| leader.term.clone()) {
+            return;
+        }
+        self.writer.dirty = true;
+        let Some(leader) = leader else {
+            self.writer.standing.leaders.remove(resource);
+            return;
+        };
+        let own = leader.term.writer == self.writer.id;
+        if !own {
+            if let Some(campaign) = self.writer.campaigns.get_mut(resource) {
+                campaign.paused_until = None;
+                campaign.vacant_since = None;
+            }
+            self.say(Event::Elected {
+                resource: resource.clone(),
+                epoch: leader.term.epoch,
+                writer: leader.term.writer.clone(),
+                own,
+                took: None,
+            });
+        }
+        let leader = Leader { term: leader.term, address: leader.address.map(Into::into) };
+        self.writer.standing.leaders.insert(resource.clone(), leader);
+    }
+
+    /// An epoch record at or above the own epoch that is not the own term: this process was overtaken.
+    fn check_epoch(&mut self, resource: &Resource) {
+        let Some(tenure) = self.writer.standing.tenure(resource) else { return };
+        let Some(record) = self.view.record::<EpochRecord>(&keys::epoch(resource)) else { return };
+        if record.term != tenure.term && record.term.epoch >= tenure.term.epoch {
+            self.give_up(resource);
+        }
+    }
+
+    /// The same of a door's floor; also a door that says it does not believe whoever was elected before its report.
+    fn check_floors(&mut self, resource: &Resource) {
+        let Some(tenure) = self.writer.standing.tenure(resource) else { return };
+        let Some(campaign) = self.writer.campaigns.get(resource) else { return };
+        let (own, minted_against) = (tenure.term.clone(), campaign.minted_against);
+        let prefix = keys::reports(resource);
+        let overtaken = self.view.under(&prefix).any(|entry| {
+            from_value::<Report>(&entry.value).is_some_and(|report| {
+                let above = report.floor > own.epoch || (report.floor == own.epoch && report.nonce != own.nonce);
+                above || (report.regressed && report.term() != own && entry.modified > minted_against)
+            })
+        });
+        if overtaken {
+            self.give_up(resource);
+        }
+    }
+
+    fn give_up(&mut self, resource: &Resource) {
+        if !self.keeps(Mechanism::GivingUp) {
+            return;
+        }
+        tracing::warn!(%resource, "a door or the epoch record is at or above the own epoch, under another term: giving up and campaigning again");
+        if let Some(term) = self.end_term(resource, TermEnd::Overtaken) {
+            self.resign_term(resource, term);
+        }
+    }
+
+    /// A term is armed when a door of its resource is alive, and every recorded enforcing door has drained it. It
+    /// stays armed until it ends.
+    pub(super) fn try_to_arm(&mut self, resource: &Resource) {
+        let Some(tenure) = self.writer.standing.tenure(resource).filter(|tenure| tenure.armed == Armed::No) else {
+            return;
+        };
+        let Some(campaign) = self.writer.campaigns.get(resource) else { return };
+        if self.writer.doors_known < campaign.minted_against {
+            return;
+        }
+        let (epoch, mut forced, mut alive) = (tenure.term.epoch, false, false);
+        for door in records::among(self.view.under(keys::DOORS)) {
+            alive |= door.alive && door.record.serves(resource);
+            if !door.record.counts_for(resource) {
+                continue;
+            }
+            let key = keys::report(resource, &door.name.target, &door.name.id);
+            match self.view.record::<Report>(&key) {
+                Some(report) if report.drained == Some(epoch) => {}
+                Some(report) if report.forced == Some(epoch) => forced = true,
+                _ => return,
+            }
+        }
+        if !alive {
+            return;
+        }
+        let armed = if forced { Armed::Forced } else { Armed::Yes };
+        if let Some(tenure) = self.writer.standing.tenures.get_mut(resource) {
+            tenure.armed = armed;
+            self.writer.dirty = true;
+            tracing::info!(%resource, %epoch, forced, "armed");
+            self.say(Event::Armed { resource: resource.clone(), epoch, forced });
+        }
+    }
+}
