@@ -80,6 +80,17 @@ impl Floors {
         self.last = Some(number);
     }
 
+    /// Whether records were lost with an earlier file.
+    pub fn has_forgotten(&self) -> bool {
+        self.memory.forgotten
+    }
+
+    /// What was lost with an earlier file can take effect no more.
+    pub fn residue_is_over(&mut self) {
+        self.dirty |= self.memory.forgotten;
+        self.memory.forgotten = false;
+    }
+
     /// Remembers whether the door's record stands.
     pub fn leave(&mut self, left: bool) {
         self.dirty |= self.memory.left != left;

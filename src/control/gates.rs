@@ -342,6 +342,9 @@ impl Control {
             self.gates.all[gate.0].wakes = None;
             self.drive(gate, Event::Tick);
         }
+        if self.floors.has_forgotten() && self.gates.all.iter().all(|gate| gate.handoff.residue(now).is_zero()) {
+            self.floors.residue_is_over();
+        }
         if self.gates.closes_at.is_some_and(|at| at <= now) {
             self.gates.closes_at = None;
             self.tell_closing(false);
@@ -352,6 +355,9 @@ impl Control {
     pub(super) fn gates_renewed(&mut self, until: Moment) {
         if self.gates.all.iter().any(|gate| gate.closes) {
             self.gates.closes_at = Some(until);
+            for gate in self.gates.ids().filter(|gate| self.gates.get(*gate).closes).collect::<Vec<_>>() {
+                self.order(gate, &Order::Until(until));
+            }
             self.tell_closing(true);
         }
     }

@@ -57,6 +57,8 @@ pub enum Order {
     Open(Term),
     /// Admit nothing for now, for this cause.
     Shut(Cause),
+    /// This door is to close when its session runs out, and its session lasts until then.
+    Until(Moment),
     /// The coordinator went backwards (`true`): believe nothing but the term at hand.
     Regressed(bool),
     /// The end of every write below this epoch is proved.
@@ -105,13 +107,21 @@ pub struct Gate {
     term: Option<Term>,
     phase: Phase,
     regressed: bool,
+    until: Option<Moment>,
     ledger: Ledger,
 }
 
 impl Gate {
     /// A gate that knows nothing yet: shut.
     pub fn new(policy: Policy) -> Gate {
-        Gate { policy, term: None, phase: Phase::Shut(Cause::Joining), regressed: false, ledger: Ledger::default() }
+        Gate {
+            policy,
+            term: None,
+            phase: Phase::Shut(Cause::Joining),
+            regressed: false,
+            until: None,
+            ledger: Ledger::default(),
+        }
     }
 
     /// Follows an order. Takes effect at once: when this returns, no lower epoch is admitted any more.
@@ -127,9 +137,23 @@ impl Gate {
             // An order about a term that is over, or that this gate was never fenced for, changes nothing.
             Order::Fence(_) | Order::Open(_) => {}
             Order::Shut(cause) => self.phase = Phase::Shut(cause),
+            Order::Until(until) => self.until = Some(until),
             Order::Regressed(regressed) => self.regressed = regressed,
             Order::ProvedOver(epoch) => self.ledger.prove_over(epoch),
         }
+    }
+
+    /// Shuts where this door closes without a session and its session has run out by `now`. To be called before
+    /// [`Gate::admit`] and [`Gate::confirm`]: no timer decides it, so a process that was paused knows when it wakes.
+    pub fn mind_session(&mut self, now: Moment) {
+        if self.until.is_some_and(|until| now >= until) && self.keeps(Mechanism::SessionDeadline) {
+            self.phase = Phase::Shut(Cause::SessionOver);
+        }
+    }
+
+    /// Whether it closes when its session runs out.
+    pub fn minds_session(&self) -> bool {
+        self.until.is_some()
     }
 
     /// What becomes of a write with this stamp. It is in the ledger before it is compared, and out again unless it is
@@ -447,6 +471,23 @@ mod tests {
         assert_eq!(reason(gate.admit(Some(&stamp(4)))), Reason::StaleEpoch);
         let right = admitted(&mut gate, &stamp(5));
         gate.settle(right, End::Answered);
+    }
+
+    #[test]
+    fn a_gate_that_closes_without_a_session_compares_the_time_itself() {
+        let mut gate = open_at(5);
+        let until = Moment::from_nanos(100);
+        gate.follow(Order::Until(until));
+        gate.mind_session(Moment::from_nanos(99));
+        let right = admitted(&mut gate, &stamp(5));
+        gate.mind_session(until);
+        assert_eq!(gate.confirm(&right).map_err(|refusal| refusal.reason), Err(Reason::GateShut));
+        gate.settle(right, End::NothingLeft);
+        assert_eq!(reason(gate.admit(Some(&stamp(5)))), Reason::GateShut);
+        gate.follow(Order::Until(Moment::from_nanos(200)));
+        gate.follow(Order::Fence(term(5)));
+        gate.follow(Order::Open(term(5)));
+        admitted(&mut gate, &stamp(5));
     }
 
     #[test]

@@ -12,7 +12,10 @@ impl Keeper for GateCell {
     fn confirm(&self, proof: &Proof, seat: usize) -> Result<(), Box<Refusal>> {
         let Proof::Admitted(admitted) = proof else { return Ok(()) };
         let (confirmed, write) = {
-            let state = self.state.borrow();
+            let state = &mut *self.state.borrow_mut();
+            if state.gate.minds_session() {
+                state.gate.mind_session(self.desk.clock.now());
+            }
             let confirmed = state.gate.confirm(admitted);
             let wanted = confirmed.is_err() || self.desk.events.wants_history();
             (confirmed, if wanted { state.running.at(seat).cloned() } else { None })
