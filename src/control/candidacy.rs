@@ -97,6 +97,7 @@ impl Control {
         for resource in resources {
             if let Some(campaign) = self.writer.campaigns.get_mut(&resource).filter(|_| done) {
                 campaign.other_seen = None;
+                campaign.registered = true;
                 self.seek(&resource, now);
             } else {
                 // Refused: a candidacy changed under it. The next reading says how it stands.

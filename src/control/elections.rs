@@ -7,7 +7,6 @@ use super::writer::{RETRY, State};
 use super::{Control, Internal};
 use crate::coordinator::election::{Campaigned, Candidate, Tools, campaign, resign};
 use crate::coordinator::keys::{self};
-use crate::coordinator::records::CandidateRecord;
 use crate::coordinator::store::{Keys, Lease, Revision, StoreError};
 use crate::event::Event;
 use crate::fence::tenure::Leader;
@@ -18,10 +17,8 @@ const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(super) fn run_campaign(&mut self, resource: Resource, lease: Lease) {
-        let unregistered = self.writer.campaigns.get(&resource).is_some_and(|campaign| campaign.other_seen.is_some());
-        let own = self.view.record::<CandidateRecord>(&keys::candidate(&resource, &self.writer.id));
-        if unregistered || own.is_some_and(|own| own.process != self.writer.process) {
-            self.writer.set(&resource, State::Unregistered);
+        if self.writer.campaigns.get(&resource).is_some_and(|campaign| !campaign.registered) {
+            self.writer.unregister(&resource);
             self.writer.to_register.insert(resource);
             let now = self.clock.now();
             return self.register(lease, now);

@@ -132,6 +132,8 @@ enum Input {
 
 /// A worker that does not answer for so long, while control itself runs, is taken for lost.
 const WORKER_PATIENCE: Duration = Duration::from_secs(10);
+/// So many inputs are taken in before what they led to goes out.
+const MOST_IN_A_ROUND: usize = 256;
 const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// The control thread's state.
@@ -257,6 +259,15 @@ pub async fn run(setup: Setup) -> Ended {
             () = tokio::time::sleep(pause) => Input::Time,
         };
         control.take(input);
+        // What else waits is taken in before anything goes out, so that a thousand results share one round.
+        for _ in 0..MOST_IN_A_ROUND {
+            let more = from_tasks
+                .try_recv()
+                .map(Input::Internal)
+                .or_else(|_| from_workers.try_recv().map(|message| Input::Worker(Some(message))));
+            let Ok(more) = more else { break };
+            control.take(more);
+        }
     };
     beside.iter().for_each(tokio::task::JoinHandle::abort);
     control.floors.close();
@@ -374,10 +385,12 @@ impl Control {
         let (due, later): (Vec<_>, Vec<_>) = self.looks.asks.drain(..).partition(|(look, _)| *look <= looked);
         self.looks.asks = later;
         for (_, asked) in due {
+            // A door that has not joined weighs no reading, and so can deny nothing.
+            let joined = self.doors.joined_at(&self.gates.get(asked.gate).name.target).is_some();
             let known = self.gates.floor(asked.gate);
             let answer = if known.is_some_and(|known| known >= asked.epoch) {
                 Answer::Known
-            } else if self.gates.is_regressed(asked.gate) {
+            } else if !joined || self.gates.is_regressed(asked.gate) {
                 Answer::Unreachable
             } else {
                 Answer::Denied(known)

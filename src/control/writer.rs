@@ -46,6 +46,8 @@ pub struct Writer {
 /// One resource that this process would lead.
 pub struct Campaign {
     pub(super) state: State,
+    /// Whether its candidacy is on record under the present lease.
+    pub(super) registered: bool,
     /// Terms whose commit had no clear answer: one that shows up as the leader was won.
     pub(super) unclear: Vec<Term>,
     /// The revision at which the present term was won: what an older reading says of the leader says nothing of it.
@@ -107,6 +109,14 @@ impl Writer {
         self.due.first().map(|(at, _)| *at)
     }
 
+    /// Its candidacy is to be recorded (again) before it is elected.
+    pub(super) fn unregister(&mut self, resource: &Resource) {
+        self.set(resource, State::Unregistered);
+        if let Some(campaign) = self.campaigns.get_mut(resource) {
+            campaign.registered = false;
+        }
+    }
+
     pub(super) fn set(&mut self, resource: &Resource, state: State) {
         let Some(campaign) = self.campaigns.get_mut(resource) else { return };
         if let State::Due(at) = campaign.state {
@@ -123,6 +133,7 @@ impl Campaign {
     fn new() -> Campaign {
         Campaign {
             state: State::Unregistered,
+            registered: false,
             unclear: Vec::new(),
             won_at: Revision(0),
             minted_against: Revision(0),
@@ -138,7 +149,7 @@ impl Control {
     pub(super) fn session_began(&mut self) {
         self.end_all_terms(TermEnd::LeaseLost);
         for resource in self.writer.campaigns.keys().cloned().collect::<Vec<_>>() {
-            self.writer.set(&resource, State::Unregistered);
+            self.writer.unregister(&resource);
             self.writer.to_register.insert(resource);
         }
         self.doors_session_began();
@@ -148,7 +159,7 @@ impl Control {
         tracing::warn!("the session with the coordinator is gone; beginning a new one");
         self.end_all_terms(TermEnd::LeaseLost);
         for resource in self.writer.campaigns.keys().cloned().collect::<Vec<_>>() {
-            self.writer.set(&resource, State::Unregistered);
+            self.writer.unregister(&resource);
         }
         self.writer.to_register.clear();
     }
