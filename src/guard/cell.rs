@@ -18,8 +18,8 @@ use crate::fence::stamp::Malformed;
 use crate::fence::verdict::LeaderHint;
 use crate::fence::{Epoch, Moment, Refusal, Resource, Stamp};
 use crate::mailbox::{GateAccount, GateId, GateName, ToControl};
-use crate::protocol::Facts;
 use crate::protocol::signal::Ask;
+use crate::protocol::{Facts, Kind};
 
 /// What a worker is told of one of its gates.
 #[derive(Clone, Debug)]
@@ -260,7 +260,7 @@ impl GateCell {
     }
 
     /// What becomes of a write with this stamp.
-    pub(super) fn weigh(&self, facts: &Facts<'_>, carried: Option<&Rc<Carried>>) -> Weighed {
+    pub(super) fn weigh(&self, facts: &Facts<'_>, kind: Kind, carried: Option<&Rc<Carried>>) -> Weighed {
         let since = self.desk.clock.now();
         let number = self.desk.number_a_write();
         let stamp = carried.map(|carried| &carried.stamp);
@@ -274,6 +274,7 @@ impl GateCell {
                         peer: facts.peer,
                         number,
                         since,
+                        kind,
                         tunnel: facts.upgrade,
                         carried: carried.map(Rc::clone),
                         era: Rc::clone(&state.era),

@@ -5,6 +5,7 @@ use super::running::{self, Write};
 use crate::event::Event;
 use crate::fence::gate::{Admitted, End};
 use crate::fence::{Moment, Refusal};
+use crate::protocol::Kind;
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::{Ask, Signal};
 
@@ -40,6 +41,8 @@ impl Keeper for GateCell {
         match how {
             Settled::NothingLeft => self.leave(admitted, seat, End::NothingLeft, how),
             Settled::Answered => self.leave(admitted, seat, End::Answered, how),
+            // Nothing of a read can take effect later, however it ended.
+            Settled::Lost if self.is_read(seat) => self.leave(admitted, seat, End::Answered, how),
             Settled::Lost => self.lose(admitted, seat, self.desk.clock.now()),
         }
         self.report();
@@ -56,6 +59,10 @@ impl Keeper for GateCell {
 }
 
 impl GateCell {
+    fn is_read(&self, seat: usize) -> bool {
+        self.state.borrow().running.at(seat).is_some_and(|write| write.kind == Kind::Read)
+    }
+
     fn leave(&self, admitted: Admitted, seat: usize, end: End, how: Settled) {
         let write = {
             let state = &mut *self.state.borrow_mut();

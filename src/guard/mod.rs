@@ -82,12 +82,14 @@ impl Guard {
                 return Decision::Refuse(refusal);
             }
             // It counts as a write without an epoch: every handoff of this audit door waits for it.
-            let Weighed::In(admitted, seat, _) = cell.weigh(facts, None) else { return Decision::Refuse(refusal) };
+            let Weighed::In(admitted, seat, _) = cell.weigh(facts, kind, None) else {
+                return Decision::Refuse(refusal);
+            };
             self.would_refuse(facts, kind, refusal);
             let right = Right::admitted(admitted, self.keeper(cell), cell.resource().clone(), None);
             return Decision::Forward(right.tagged(seat).counted_as(kind));
         }
-        match (cell.weigh(facts, carried.as_ref()), carried) {
+        match (cell.weigh(facts, kind, carried.as_ref()), carried) {
             (Weighed::In(admitted, seat, would_refuse), carried) => {
                 if let Some(refusal) = would_refuse {
                     self.would_refuse(facts, kind, refusal);
@@ -128,8 +130,8 @@ impl Guard {
     /// A request whose resource could not be found. An audit door forwards it all the same.
     fn unplaced(&self, facts: &Facts<'_>, refusal: Box<Refusal>) -> Decision {
         let Some(cell) = &self.astray else { return Decision::Refuse(refusal) };
-        let Weighed::In(admitted, seat, _) = cell.weigh(facts, None) else { return Decision::Refuse(refusal) };
         let kind = roles::kind(&self.listener.rules, facts);
+        let Weighed::In(admitted, seat, _) = cell.weigh(facts, kind, None) else { return Decision::Refuse(refusal) };
         self.would_refuse(facts, kind, refusal);
         Decision::Forward(Right::astray(admitted, self.keeper(cell)).tagged(seat).counted_as(kind))
     }

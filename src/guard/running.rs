@@ -15,8 +15,8 @@ use http::HeaderValue;
 use crate::fence::ledger::Under;
 use crate::fence::{Epoch, Moment, Stamp};
 use crate::mailbox::Holder;
-use crate::protocol::Facts;
 use crate::protocol::signal::Caller;
+use crate::protocol::{Facts, Kind};
 
 /// Longer paths are cut to about this where holders are remembered.
 const PATH_BYTES: usize = 256;
@@ -53,6 +53,8 @@ pub(super) struct Write {
     /// Its number in the life of the process.
     pub number: u64,
     pub since: Moment,
+    /// What it is: reads are here too where they are fenced.
+    pub kind: Kind,
     /// Whether its connection became something else: it is cut as soon as its epoch is over.
     pub tunnel: bool,
     pub carried: Option<Rc<Carried>>,

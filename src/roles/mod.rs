@@ -2,6 +2,8 @@
 
 pub mod field;
 pub mod hold;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::sync::Arc;
 

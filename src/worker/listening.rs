@@ -18,8 +18,8 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What serves a listener's connections: [`crate::protocol::http`], or what a test puts in its place.
 pub trait Protocol {
-    /// Serves one connection to its end. It was bound when it was accepted; `closing` says when it is to finish.
-    /// Dropping the future ends it at once.
+    /// Serves one connection to its end, and tells its role of it ([`Role::connection`]). It was bound when it was
+    /// accepted; `closing` says when it is to finish. Dropping the future ends it at once.
     fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving;
 
     /// How many writes run in tasks of their own, which outlive the connection that they came on.
@@ -94,28 +94,11 @@ impl Listening {
             self.role.cut(CutReason::Limit);
             return;
         };
-        let open = Open::new(&self.role);
         let binding = self.role.bind(peer);
         let serving = self.protocol.serve(stream, peer, binding, self.closer.handle());
         tokio::task::spawn_local(async move {
-            let (_permit, _open) = (permit, open);
+            let _permit = permit;
             serving.await;
         });
-    }
-}
-
-/// Counts a connection for as long as it lives, also when its task panics or is dropped.
-struct Open(Rc<dyn Role>);
-
-impl Open {
-    fn new(role: &Rc<dyn Role>) -> Open {
-        role.connection(true);
-        Open(Rc::clone(role))
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.connection(false);
     }
 }

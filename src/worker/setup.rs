@@ -4,16 +4,17 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listening::{Listening, Protocol};
 use super::work::Worker;
 use crate::clock::Clock;
 use crate::config::resolved::{self, Config, Listener, Mode};
 use crate::event::EventSink;
-use crate::fence::WriterId;
 use crate::fence::gate::Policy;
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::tenure::Standing;
+use crate::fence::{Resource, WriterId};
 use crate::guard::cell::GateSetup;
 use crate::guard::{GateCell, Guard, GuardDesk, GuardListener};
 use crate::mailbox::{ControlSender, GateId, GateName, WorkerId};
@@ -91,8 +92,7 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
     });
     let gates = guards.flat_map(|(listener, settings)| {
         listener.serves.iter().filter_map(move |resource| {
-            let set = config.resources.get(resource)?;
-            let drain = set.drain;
+            let drain = config.resources.get(resource)?.drain;
             let name = GateName {
                 target: Arc::clone(&settings.target),
                 resource: resource.clone(),
@@ -105,7 +105,7 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
                 by_time: drain.by_time,
                 mechanisms,
             };
-            Some(GateSetup { name, policy, hold_timeout: set.hold_timeout.unwrap_or(config.hold.timeout) })
+            Some(GateSetup { name, policy, hold_timeout: hold_timeout(config, resource) })
         })
     });
     gates.collect()
@@ -117,9 +117,12 @@ pub fn stamped_by(config: &Config) -> Vec<StampedResource> {
     let mut resources: Vec<_> = stamps.flat_map(|listener| listener.serves.iter().cloned()).collect();
     resources.sort_unstable();
     resources.dedup();
-    let own = |resource: &_| config.resources.get(resource).and_then(|set| set.hold_timeout);
-    let set_up = |resource| StampedResource { hold_timeout: own(&resource).unwrap_or(config.hold.timeout), resource };
-    resources.into_iter().map(set_up).collect()
+    let stamped = |resource| StampedResource { hold_timeout: hold_timeout(config, &resource), resource };
+    resources.into_iter().map(stamped).collect()
+}
+
+fn hold_timeout(config: &Config, resource: &Resource) -> Duration {
+    config.resources.get(resource).and_then(|settings| settings.hold_timeout).unwrap_or(config.hold.timeout)
 }
 
 impl Worker {
@@ -177,6 +180,7 @@ impl Roles<'_> {
 
     fn role(&self, listener: &Listener, meters: &Rc<ListenerMeters>) -> io::Result<Rc<dyn Role>> {
         let (name, meters, field) = (Arc::clone(&listener.name), Rc::clone(meters), self.field.clone());
+        // A copy of its own, as of everything that a request touches.
         let rules = listener.rules.clone();
         match &listener.role {
             resolved::Role::Guard(settings) => {
@@ -209,7 +213,7 @@ impl Roles<'_> {
     }
 
     fn gates_of(&self, listener: &Arc<str>, rules: &Rules) -> io::Result<Vec<Rc<GateCell>>> {
-        let gate = |resource: &crate::fence::Resource| {
+        let gate = |resource: &Resource| {
             let own = |gate: &&Rc<GateCell>| gate.name().listener == *listener && gate.resource() == resource;
             self.gates.iter().find(own).map(Rc::clone).ok_or_else(|| unprepared("gate", resource))
         };
@@ -222,6 +226,6 @@ impl Roles<'_> {
     }
 }
 
-fn unprepared(what: &str, resource: &crate::fence::Resource) -> io::Error {
+fn unprepared(what: &str, resource: &Resource) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, format!("a listener can name {resource}, for which there is no {what}"))
 }

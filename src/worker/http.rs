@@ -1,0 +1,44 @@
+//! HTTP as a worker's protocol.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::HeaderName;
+
+use super::listening::{Protocol, Serving};
+use super::setup::MakeProtocol;
+use crate::clock::Clock;
+use crate::config::resolved::{Listener, Role};
+use crate::fence::mechanism::Mechanisms;
+use crate::net::{Closing, Stream, TcpDial};
+use crate::protocol::Binding;
+use crate::protocol::http::{Http, Settings};
+
+struct OverHttp(Rc<Http>);
+
+impl Protocol for OverHttp {
+    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving {
+        Box::pin(Rc::clone(&self.0).serve(stream, peer, binding, closing))
+    }
+
+    fn writes_in_flight(&self) -> usize {
+        self.0.writes_in_flight()
+    }
+}
+
+/// Serves a listener's connections over HTTP; its upstream is reached over TCP.
+pub fn http(
+    listener: Arc<Listener>,
+    header: HeaderName,
+    clock: Arc<dyn Clock>,
+    mechanisms: Mechanisms,
+) -> MakeProtocol {
+    Box::new(move |role| {
+        let upstream = &listener.upstream;
+        let dial = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+        let strip_refused_from_upstream = matches!(listener.role, Role::Guard(_));
+        let settings = Settings { listener, header, clock, strip_refused_from_upstream, mechanisms };
+        Rc::new(OverHttp(Http::new(settings, role, Rc::new(dial))))
+    })
+}
