@@ -11,15 +11,12 @@ use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
 
 use super::desk::GuardDesk;
-use super::running::{self, Carried, Era, Lost, Running, Write};
+use super::running::{self, Carried, Era, Lost, Running};
 use crate::event::Event;
-use crate::fence::gate::{Admitted, Cause, End, Gate, Order, Policy, Verdict};
-use crate::fence::stamp::Malformed;
-use crate::fence::verdict::LeaderHint;
-use crate::fence::{Epoch, Moment, Refusal, Resource, Stamp};
-use crate::mailbox::{GateAccount, GateId, GateName, ToControl};
+use crate::fence::gate::{Cause, Gate, Order, Policy};
+use crate::fence::{Epoch, Moment, Resource};
+use crate::mailbox::{GateAccount, GateId, GateName, ToControl, WorkerId};
 use crate::protocol::signal::Ask;
-use crate::protocol::{Facts, Kind};
 
 /// What a worker is told of one of its gates.
 #[derive(Clone, Debug)]
@@ -42,11 +39,11 @@ pub struct GateCell {
     pub(super) desk: Rc<GuardDesk>,
     pub(super) state: RefCell<State>,
     /// The stamp that the present writer sends: the same bytes with every write.
-    carried: RefCell<Option<Rc<Carried>>>,
+    pub(super) carried: RefCell<Option<Rc<Carried>>>,
     ordered: Notify,
     pub(super) held: Cell<u64>,
     /// Control said that an epoch up to this one is real, and has given no order since.
-    known: Cell<Option<Epoch>>,
+    pub(super) known: Cell<Option<Epoch>>,
 }
 
 #[derive(Debug)]
@@ -55,7 +52,7 @@ pub(super) struct State {
     pub running: Running,
     pub lost: Lost,
     /// The present one.
-    era: Rc<Era>,
+    pub era: Rc<Era>,
     /// Those that are over and still have a write running.
     over: Vec<Rc<Era>>,
     unsaid: Unsaid,
@@ -66,28 +63,6 @@ pub(super) struct State {
 struct Unsaid {
     quiet: bool,
     drained: bool,
-}
-
-/// What becomes of a write.
-#[derive(Debug)]
-pub(super) enum Weighed {
-    /// Let in: the proof and its seat; at an audit door with what an enforcing one would have said.
-    In(Admitted, usize, Option<Box<Refusal>>),
-    /// To be held.
-    Wait,
-    /// Refused.
-    Out(Box<Refusal>),
-}
-
-/// What a held write waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WaitsFor {
-    /// Nothing any more.
-    Nothing,
-    /// The next order.
-    Order,
-    /// What control says of this epoch.
-    Answer(Epoch),
 }
 
 impl GateCell {
@@ -167,8 +142,8 @@ impl GateCell {
     /// Follows an order of control, answers it, and wakes what is held.
     pub fn follow(&self, order: Order) {
         let now = self.desk.clock.now();
-        let fenced = if let Order::Fence(term) = &order { Some(term.epoch) } else { None };
-        let (over, ask) = {
+        let fences = if let Order::Fence(term) = &order { Some(term.clone()) } else { None };
+        let (over, ask, fenced) = {
             let state = &mut *self.state.borrow_mut();
             let asks = self.asks_of_the_present(&state.gate, &order);
             if let Order::ProvedOver(epoch) = &order {
@@ -180,13 +155,14 @@ impl GateCell {
             if state.gate.floor() != before {
                 state.unsaid = Unsaid { quiet: true, drained: true };
             }
-            (asks.map(|_| state.begin_an_era()), asks.unwrap_or(Ask::Nothing))
+            let fenced = fences.is_some() && fences.as_ref() == state.gate.term();
+            (asks.map(|_| state.begin_an_era()), asks.unwrap_or(Ask::Nothing), fenced)
         };
         self.known.set(None);
         if let Some(era) = over.filter(|_| !self.policy.audit) {
             era.caller.ask(ask);
         }
-        if fenced.is_some() && fenced == self.floor() {
+        if fenced {
             self.say(ToControl::Fenced);
         }
         self.report();
@@ -248,86 +224,9 @@ impl GateCell {
         Some(GateAccount { gate, in_flight, lost, held, holders })
     }
 
-    /// Reads a stamp. The one that came with the last write that was let in is known by its bytes.
-    pub(super) fn read(&self, value: &[u8]) -> Result<Rc<Carried>, Malformed> {
-        if let Some(last) = self.carried.borrow().as_ref().filter(|last| *last.raw == *value) {
-            return Ok(Rc::clone(last));
-        }
-        let stamp = Stamp::parse(value)?;
-        let canonical =
-            http::HeaderValue::try_from(stamp.to_string()).map_err(|_| Malformed("it is not ASCII text"))?;
-        Ok(Rc::new(Carried { raw: value.into(), stamp, canonical }))
-    }
-
-    /// What becomes of a write with this stamp.
-    pub(super) fn weigh(&self, facts: &Facts<'_>, kind: Kind, carried: Option<&Rc<Carried>>) -> Weighed {
-        let since = self.desk.clock.now();
-        let number = self.desk.number_a_write();
-        let stamp = carried.map(|carried| &carried.stamp);
-        let weighed = {
-            let state = &mut *self.state.borrow_mut();
-            state.gate.mind_session(since);
-            match state.gate.admit(stamp) {
-                Verdict::Admit(admitted, would_refuse) => {
-                    let write = Write {
-                        under: admitted.epoch(),
-                        peer: facts.peer,
-                        number,
-                        since,
-                        kind,
-                        tunnel: facts.upgrade,
-                        carried: carried.map(Rc::clone),
-                        era: Rc::clone(&state.era),
-                    };
-                    let seat = state.running.enter(write, facts);
-                    Weighed::In(admitted, seat, would_refuse)
-                }
-                Verdict::Hold | Verdict::Ask(_) => Weighed::Wait,
-                Verdict::Refuse(refusal) => Weighed::Out(refusal),
-            }
-        };
-        match weighed {
-            Weighed::In(admitted, seat, would_refuse) => {
-                self.remember(carried);
-                self.say_admitted(&admitted, number);
-                Weighed::In(admitted, seat, would_refuse.map(|refusal| self.complete(refusal, stamp)))
-            }
-            Weighed::Out(refusal) => Weighed::Out(self.complete(refusal, stamp)),
-            Weighed::Wait => Weighed::Wait,
-        }
-    }
-
-    /// What a held write with this stamp waits for now. Lets nothing in.
-    pub(super) fn waits_for(&self, stamp: &Stamp) -> WaitsFor {
-        let mut state = self.state.borrow_mut();
-        match state.gate.admit(Some(stamp)) {
-            Verdict::Admit(admitted, _) => {
-                state.gate.settle(admitted, End::NothingLeft);
-                WaitsFor::Nothing
-            }
-            Verdict::Refuse(_) => WaitsFor::Nothing,
-            Verdict::Hold => WaitsFor::Order,
-            Verdict::Ask(epoch) if self.known.get() >= Some(epoch) => WaitsFor::Order,
-            Verdict::Ask(epoch) => WaitsFor::Answer(epoch),
-        }
-    }
-
     /// The next order: resolves on every one that comes after this call.
     pub(super) fn next_order(&self) -> Notified<'_> {
         self.ordered.notified()
-    }
-
-    /// Adds what the gate itself does not know to a refusal of its.
-    pub(super) fn complete(&self, mut refusal: Box<Refusal>, stamp: Option<&Stamp>) -> Box<Refusal> {
-        let state = self.state.borrow();
-        refusal.resource = Some(self.name.resource.clone());
-        refusal.required_epoch = refusal.required_epoch.or(state.gate.floor());
-        if let Some(stamp) = stamp {
-            refusal.epoch = Some(stamp.epoch);
-            refusal.writer = stamp.by.clone();
-        }
-        refusal.leader = state.gate.term().map(|term| LeaderHint { id: term.writer.clone(), address: None });
-        refusal
     }
 
     /// Says to control what has become true since its last order. Cheap where there is nothing to say.
@@ -348,7 +247,7 @@ impl GateCell {
         }
     }
 
-    fn say(&self, report: impl FnOnce(crate::mailbox::WorkerId, GateId, Epoch) -> ToControl) {
+    fn say(&self, report: impl FnOnce(WorkerId, GateId, Epoch) -> ToControl) {
         if let (Some(id), Some(floor)) = (self.id, self.floor()) {
             self.desk.report(report(self.desk.worker, id, floor));
         }
@@ -359,21 +258,6 @@ impl GateCell {
         let waits = self.state.borrow().gate.wakes_at().is_some();
         if let Some(id) = self.id.filter(|_| waits) {
             self.desk.alarm.set(id);
-        }
-    }
-
-    fn remember(&self, carried: Option<&Rc<Carried>>) {
-        let Some(carried) = carried else { return };
-        let mut last = self.carried.borrow_mut();
-        if last.as_ref().is_none_or(|last| !Rc::ptr_eq(last, carried)) {
-            *last = Some(Rc::clone(carried));
-        }
-    }
-
-    fn say_admitted(&self, admitted: &Admitted, write: u64) {
-        if self.desk.events.wants_history() {
-            let (listener, resource) = (self.name.listener.clone(), self.name.resource.clone());
-            self.emit(Event::Admitted { listener, resource, epoch: admitted.epoch(), write });
         }
     }
 

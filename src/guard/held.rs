@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::cell::{GateCell, WaitsFor};
+use super::admission::WaitsFor;
+use super::cell::GateCell;
 use super::running::Carried;
 use crate::fence::{Epoch, Reason, Refusal};
 use crate::mailbox::Answer;

@@ -3,13 +3,15 @@
 //! | file | what it holds |
 //! |---|---|
 //! | here | [`Guard`]: one guard listener in one worker, as the protocol sees it |
-//! | [`cell`] | [`GateCell`]: the shell around one gate: orders in, reports out, writes in |
+//! | [`cell`] | [`GateCell`]: the shell around one gate: orders in, reports out |
+//! | [`admission`] | its front: stamps read, writes let in, held or refused |
 //! | [`keeper`] | the gate's books for what it let in: confirm, settle, signal |
 //! | [`running`] | who the writes are that the ledger counts |
 //! | [`held`] | the wait of a held write |
 //! | [`questions`] | what is being asked of control |
 //! | [`desk`] | what all gates of a worker share |
 
+mod admission;
 pub mod cell;
 pub mod desk;
 mod held;
@@ -32,7 +34,7 @@ use crate::protocol::signal::Signal;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Kind, Right, Role};
 use crate::roles::{self, StampField, hold};
 use crate::rules::Rules;
-use cell::Weighed;
+use admission::Weighed;
 pub use cell::{GateCell, GateSetup};
 pub use desk::GuardDesk;
 use running::Carried;

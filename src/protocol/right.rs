@@ -86,6 +86,12 @@ impl Right {
         Right::of(Proof::Stamped(stamped), Kind::Write, keeper, Some(resource), Some(stamp))
     }
 
+    /// A write without a proof, for the tests of the protocols.
+    #[cfg(test)]
+    pub fn pretended(keeper: Rc<dyn Keeper>, resource: Resource, stamp: Option<http::HeaderValue>) -> Right {
+        Right::of(Proof::Read, Kind::Write, keeper, Some(resource), stamp)
+    }
+
     fn of(
         proof: Proof,
         kind: Kind,

@@ -12,7 +12,7 @@ use tokio::sync::futures::Notified;
 use crate::clock::Clock;
 use crate::event::EventSink;
 use crate::fence::mechanism::Mechanism;
-use crate::fence::tenure::{Standing, Unarmed, Verdict, Wish};
+use crate::fence::tenure::{Armed, Standing, Unarmed, Verdict, Wish};
 use crate::fence::{Moment, Nonce, Reason, Refusal, Resource, Stamp, Term, WriterId};
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::Signal;
@@ -129,13 +129,14 @@ impl StampDesk {
 
     /// What the standing says to a request now.
     pub(super) fn ask(&self, place: usize, wish: Wish) -> Verdict {
-        self.standing.borrow().stamp(self.resource(place), self.clock.now(), wish)
+        let now = self.clock.now();
+        self.standing.borrow().stamp(self.resource(place), now, wish)
     }
 
     /// What becomes of a read: `None` where nothing of the term at hand stands against it.
     pub(super) fn ask_for_a_read(&self, place: usize, unarmed: Unarmed) -> Option<Verdict> {
         let armed = self.standing.borrow().tenure(self.resource(place)).map(|tenure| tenure.armed);
-        if armed != Some(crate::fence::tenure::Armed::No) {
+        if armed != Some(Armed::No) {
             return None;
         }
         match self.ask(place, Wish { bound_to: u64::MAX, expected: None, unarmed }) {
@@ -184,9 +185,10 @@ impl StampDesk {
     }
 
     fn still_holds(&self, place: usize, term: &Term) -> bool {
+        let now = self.clock.now();
         let standing = self.standing.borrow();
         let keeps = |mechanism| standing.mechanisms.keeps(mechanism);
-        let late = standing.deadline.is_some_and(|deadline| self.clock.now() >= deadline);
+        let late = standing.deadline.is_some_and(|deadline| now >= deadline);
         let holds = standing.tenure(self.resource(place)).is_some_and(|tenure| tenure.term == *term);
         (holds || !keeps(Mechanism::OwnTerm)) && !(late && keeps(Mechanism::Deadline))
     }

@@ -6,14 +6,14 @@
 //! | here | starting a worker: [`spawn`] on a thread of its own, or [`run`] on a runtime that is there |
 //! | [`setup`] | what a worker is given, and how it is put together |
 //! | [`listening`] | one listener: connections in, bounded, bound to the standing |
-//! | [`http()`] | HTTP as a worker's protocol |
+//! | [`over_http()`] | HTTP as a worker's protocol |
 //! | [`work`] | the loop: orders, reports, time, and the end |
 //!
 //! A panic inside one request's task is a loss in the ledger. A panic of the worker itself ends its thread, and with
 //! it its ledgers: control sees that, and ends the process.
 
-mod http;
 mod listening;
+mod over_http;
 pub mod setup;
 mod work;
 
@@ -27,8 +27,8 @@ use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use crate::mailbox::ToWorker;
-pub use http::http;
 pub use listening::{Protocol, Serving};
+pub use over_http::over_http;
 pub use setup::{ListenerSetup, WorkerSetup};
 use work::Worker;
 

@@ -413,3 +413,74 @@ fn gates_are_numbered_alike_for_all() {
     config.listeners.retain(|listener| matches!(listener.role, resolved::Role::Stamp(_)));
     assert!(gates_of(&config, Mechanisms::all()).is_empty());
 }
+
+/// A target that answers every request with what it got of the stamp.
+fn target() -> SocketAddr {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(stream);
+            let mut stamp = String::new();
+            let mut line = String::new();
+            while lines.read_line(&mut line).is_ok_and(|read| read > 2) {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("fencing-epoch: ") {
+                    value.trim_end().clone_into(&mut stamp);
+                }
+                line.clear();
+            }
+            let answer =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{stamp}", stamp.len());
+            if lines.get_mut().write_all(answer.as_bytes()).is_err() {
+                return;
+            }
+        }
+    });
+    address
+}
+
+/// One request on a connection of its own; the whole answer.
+fn put(address: SocketAddr, stamp: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a limit");
+    let request = format!(
+        "PUT /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nFencing-Epoch: {stamp}\r\nContent-Length: 0\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).expect("it reads");
+    let mut answer = String::new();
+    std::io::Read::read_to_string(&mut stream, &mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn it_guards_http() {
+    let mut process = Process::new();
+    for listener in &mut process.config.listeners {
+        let listener = Arc::make_mut(listener);
+        listener.upstream.authority = target().to_string().into();
+        listener.limits = resolved::Limits { headers: 100, header_bytes: 64 * 1024, streams: 100, ..listener.limits };
+        for limit in [
+            &mut listener.upstream.connect_timeout,
+            &mut listener.upstream.response_timeout,
+            &mut listener.limits.header_timeout,
+            &mut listener.limits.idle_timeout,
+        ] {
+            *limit = PATIENCE;
+        }
+    }
+    let (mut setup, control, [guard, stamp_address]) = process.setup();
+    for listener in &mut setup.listeners {
+        let header = ::http::HeaderName::from_static("fencing-epoch");
+        listener.protocol = over_http(Arc::clone(&listener.listener), header, process.clock.clone(), Mechanisms::all());
+    }
+    let WorkerHandle { to, thread } = spawn(setup).expect("a thread");
+    let mut worker = Running { to, control, guard, stamp: stamp_address };
+    worker.open(5);
+    let answer = put(guard, &stamp(5).replace(';', "; "));
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(&stamp(5).to_ascii_lowercase()), "{answer}");
+    let answer = put(guard, &stamp(4));
+    assert!(answer.starts_with("HTTP/1.1 412") && answer.contains("\"required_epoch\":\"5\""), "{answer}");
+    worker.send(ToWorker::Stop);
+    assert_eq!(worker.stopped(), []);
+    thread.join().expect("no panic").expect("no error");
+}

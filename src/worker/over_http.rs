@@ -28,7 +28,7 @@ impl Protocol for OverHttp {
 }
 
 /// Serves a listener's connections over HTTP; its upstream is reached over TCP.
-pub fn http(
+pub fn over_http(
     listener: Arc<Listener>,
     header: HeaderName,
     clock: Arc<dyn Clock>,
