@@ -143,7 +143,7 @@ impl GateCell {
     pub fn follow(&self, order: Order) {
         let now = self.desk.clock.now();
         let fences = if let Order::Fence(term) = &order { Some(term.clone()) } else { None };
-        let (over, ask, fenced) = {
+        let (asks, over, fenced) = {
             let state = &mut *self.state.borrow_mut();
             let asks = self.asks_of_the_present(&state.gate, &order);
             if let Order::ProvedOver(epoch) = &order {
@@ -156,12 +156,13 @@ impl GateCell {
                 state.unsaid = Unsaid { quiet: true, drained: true };
             }
             let fenced = fences.is_some() && fences.as_ref() == state.gate.term();
-            (asks.map(|_| state.begin_an_era()), asks.unwrap_or(Ask::Nothing), fenced)
+            if asks.is_some() {
+                state.begin_an_era();
+            }
+            (asks.unwrap_or(Ask::Nothing), state.over.clone(), fenced)
         };
         self.known.set(None);
-        if let Some(era) = over.filter(|_| !self.policy.audit) {
-            era.caller.ask(ask);
-        }
+        self.ask_of(&over, asks);
         if fenced {
             self.say(ToControl::Fenced);
         }
@@ -170,7 +171,7 @@ impl GateCell {
         self.ordered.notify_waiters();
     }
 
-    /// What the order asks of the writes that were let in until now; none where it leaves them alone.
+    /// What the order asks of all writes that were let in until now; none where it leaves them alone.
     fn asks_of_the_present(&self, gate: &Gate, order: &Order) -> Option<Ask> {
         match order {
             Order::Fence(term) if gate.floor() < Some(term.epoch) => Some(Ask::Hurry),
@@ -182,15 +183,17 @@ impl GateCell {
 
     /// Cuts what runs of the terms before the present one, below `below`: what is half sent, or everything.
     pub fn cut(&self, below: Epoch, all: bool) {
-        if self.policy.audit {
-            return;
-        }
         let over: Vec<Rc<Era>> = {
             let state = self.state.borrow();
             state.over.iter().filter(|era| era.epoch < Some(below)).map(Rc::clone).collect()
         };
-        for era in over {
-            era.caller.ask(if all { Ask::Cut } else { Ask::CutHalfSent });
+        self.ask_of(&over, if all { Ask::Cut } else { Ask::CutHalfSent });
+    }
+
+    /// An audit door asks nothing of anybody: it forwards everything to its end.
+    fn ask_of(&self, eras: &[Rc<Era>], ask: Ask) {
+        for era in eras.iter().filter(|_| !self.policy.audit) {
+            era.caller.ask(ask);
         }
     }
 
@@ -270,14 +273,13 @@ impl GateCell {
 }
 
 impl State {
-    /// The writes that come from now on are called apart from those before. Returns the era that is over.
-    fn begin_an_era(&mut self) -> Rc<Era> {
+    /// The writes that come from now on are called apart from those before.
+    fn begin_an_era(&mut self) {
         let new = Rc::new(Era { epoch: self.gate.floor(), ..Era::default() });
         let over = std::mem::replace(&mut self.era, new);
         if over.running.get() > 0 {
-            self.over.push(Rc::clone(&over));
+            self.over.push(over);
         }
-        over
     }
 
     /// Drops the eras whose last write has ended.

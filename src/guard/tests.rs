@@ -451,6 +451,22 @@ fn signals_reach_the_writes_of_old_terms_only() {
 }
 
 #[test]
+fn a_door_that_lost_its_place_sends_no_rest_of_any_term() {
+    let mut door = Door::open_at(4);
+    let old = forwarded(door.write(4));
+    door.hand_over(5);
+    let present = forwarded(door.write(5));
+    door.cell.follow(Order::Shut(Cause::Blocked("guard-1-9f3c2a7b".into())));
+    for right in [&old, &present] {
+        assert_eq!(right.signal().expect("it runs").asked(), Ask::CutHalfSent);
+    }
+    assert_eq!(present.confirm().expect_err("it is shut").blocked_by.as_deref(), Some("guard-1-9f3c2a7b"));
+    old.settle(Settled::Answered);
+    present.settle(Settled::NothingLeft);
+    assert_eq!(door.counts(), (0, 0, 0));
+}
+
+#[test]
 fn a_tunnel_is_cut_when_its_epoch_is_over() {
     let door = Door::open_at(4);
     let head = Head::of(&[("fencing-epoch", &stamp(4))]);
