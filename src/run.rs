@@ -7,7 +7,6 @@
 //! [`World`].
 
 use std::net::SocketAddr;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use crate::admin::{AdminError, AdminServer};
 use crate::audit::{Audit, AuditError};
 use crate::clock::{Clock, Entropy, HostClock, HostEntropy};
 use crate::config::Config;
-use crate::config::resolved::{CoordinatorKind, Listener, Role, Upstream};
+use crate::config::resolved::{CoordinatorKind, Listener, Role};
 use crate::control::{self, Ended, Handle};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
@@ -32,12 +31,10 @@ use crate::fence::tenure::Standing;
 use crate::log::{LogError, LogHandle};
 use crate::mailbox::WorkerId;
 use crate::metrics::Metrics;
-use crate::net::TcpDial;
 use crate::net::listen::BindError;
-use crate::protocol::http::{Http, Settings};
 use crate::state_dir::{FloorEvent, FloorWriter, StateDir, StateError};
-use crate::worker::setup::{MakeProtocol, gates_of, stamped_by};
-use crate::worker::{self, ListenerSetup, WorkerSetup};
+use crate::worker::setup::{gates_of, stamped_by};
+use crate::worker::{self, ListenerSetup, WorkerSetup, over_http};
 
 /// A floor file that could not be written is tried again after so long.
 const FLOOR_RETRY: Duration = Duration::from_secs(1);
@@ -398,26 +395,13 @@ fn listeners(
     world: &World,
     metrics: &Metrics,
 ) -> Vec<ListenerSetup> {
+    let header: http::HeaderName = config.header.parse().expect("a resolved configuration has a header name");
     let set_up = |(listener, socket): (Arc<Listener>, std::net::TcpListener)| {
         let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
-        ListenerSetup::tcp(Arc::clone(&listener), meters, socket, http(listener, config, world))
+        let protocol = over_http(Arc::clone(&listener), header.clone(), Arc::clone(&world.clock), world.mechanisms);
+        ListenerSetup::tcp(listener, meters, socket, protocol)
     };
     sockets.into_iter().map(set_up).collect()
-}
-
-fn http(listener: Arc<Listener>, config: &Config, world: &World) -> MakeProtocol {
-    let settings = Settings {
-        strip_refused_from_upstream: matches!(listener.role, Role::Guard(_)),
-        header: config.header.parse().expect("a resolved configuration has a header name"),
-        clock: Arc::clone(&world.clock),
-        mechanisms: world.mechanisms,
-        listener,
-    };
-    Box::new(move |role| {
-        let upstream: &Upstream = &settings.listener.upstream;
-        let dial = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
-        Rc::new(Http::new(settings, role, Rc::new(dial)))
-    })
 }
 
 fn spawn_control(setup: control::Setup) -> Result<(JoinHandle<Ended>, oneshot::Receiver<Ended>), RunError> {

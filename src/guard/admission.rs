@@ -52,6 +52,7 @@ impl GateCell {
         let stamp = carried.map(|carried| &carried.stamp);
         let weighed = {
             let state = &mut *self.state.borrow_mut();
+            state.gate.mind_session(since);
             match state.gate.admit(stamp) {
                 Verdict::Admit(admitted, would_refuse) => {
                     let write = Write {

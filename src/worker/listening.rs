@@ -10,7 +10,6 @@ use std::task::{Context, Poll};
 
 use crate::metrics::ListenerMeters;
 use crate::net::{Acceptor, Closer, Closing, Limiter, Stream};
-use crate::protocol::http::Http;
 use crate::protocol::{Binding, CutReason, Role};
 
 /// A connection being served.
@@ -24,16 +23,6 @@ pub trait Protocol {
 
     /// How many writes run in tasks of their own, which outlive the connection that they came on.
     fn writes_in_flight(&self) -> usize;
-}
-
-impl Protocol for Rc<Http> {
-    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving {
-        Box::pin(Rc::clone(self).serve(stream, peer, binding, closing))
-    }
-
-    fn writes_in_flight(&self) -> usize {
-        Http::writes_in_flight(self)
-    }
 }
 
 /// No socket's queue is longer than this: who has taken so many has taken all that waited when it began.
