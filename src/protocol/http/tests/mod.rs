@@ -1,0 +1,8 @@
+//! The proxy between raw sockets: a client, a target, and a role that does what the test says.
+
+mod framing;
+mod http2;
+mod support;
+mod times;
+mod upgrades;
+mod writes;

@@ -1,0 +1,470 @@
+//! What becomes of writes, and what their right is settled as.
+
+use std::time::Duration;
+
+use super::support::{refusal, run, until, world};
+use crate::fence::{Outcome, Reason};
+use crate::protocol::right::Settled;
+use crate::protocol::signal::Ask;
+use crate::protocol::{Decision, Kind};
+
+const PUT: &str = "PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 3\r\n\r\nabc";
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn a_write_is_stamped_forwarded_and_answered() {
+    run(async {
+        let world = world(|_| {}).await;
+        let request = "PUT /a?b=c HTTP/1.1\r\nHost: db\r\nFencing-Epoch: 7\r\nFencing_Epoch: 8\r\nFencing-Expect: 7\r\n\
+                       Connection: keep-alive, X-Mine\r\nX-Mine: 1\r\nKeep-Alive: 5\r\nX-Forwarded-For: 1.1.1.1\r\n\
+                       Proxy-Authorization: no\r\nX-Spelt: so\r\nContent-Length: 3\r\n\r\nabc";
+        let mut client = world.client().await;
+        client.send(request).await;
+        let mut target = world.at_target().await;
+        let head = target.up_to("\r\n\r\n").await;
+        assert_eq!(target.exactly(3).await, "abc");
+        assert!(head.starts_with("PUT /a?b=c HTTP/1.1\r\n"), "{head}");
+        assert!(head.contains("\r\nX-Spelt: so\r\n"), "{head}");
+        let head = head.to_lowercase();
+        assert_eq!(head.matches("fencing").count(), 1, "{head}");
+        for there in ["\r\nfencing-epoch: 42\r\n", "\r\nhost: db\r\n", "\r\nx-forwarded-for: 1.1.1.1, 127.0.0.1\r\n"] {
+            assert!(head.contains(there), "{there} in {head}");
+        }
+        for gone in ["connection", "x-mine", "keep-alive", "proxy-", "transfer-encoding"] {
+            assert!(!head.contains(gone), "{gone} in {head}");
+        }
+        assert_eq!(world.role.settled(), []);
+        target.send("HTTP/1.1 201 Made\r\nX-Spelt: so\r\nFencing-Refused: lie\r\nContent-Length: 2\r\n\r\nok").await;
+        let head = client.up_to("\r\n\r\n").await;
+        assert!(head.starts_with("HTTP/1.1 201 Made\r\nX-Spelt: so\r\n"), "{head}");
+        assert!(!head.to_lowercase().contains("fencing-refused"), "{head}");
+        assert_eq!(client.exactly(2).await, "ok");
+        world.role.until_settled(Settled::Answered).await;
+        world.role.until_finished(Kind::Write, Outcome::Answered).await;
+        assert_eq!(world.role.writes.confirms.get(), 1);
+        assert!(world.role.refused.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_refused_write_is_not_asked_for_its_body() {
+    run(async {
+        let world = world(|_| {}).await;
+        world.role.next.borrow_mut().push_back(Decision::Refuse(refusal(Reason::StaleEpoch)));
+        let mut client = world.client().await;
+        let ask = "PUT /a HTTP/1.1\r\nhost: db\r\nexpect: 100-continue\r\ncontent-length: 3\r\n\r\n";
+        client.send(ask).await;
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 412 "), "{head}");
+        assert!(head.contains("\r\nfencing-refused: stale_epoch\r\n"), "{head}");
+        assert!(body.contains(r#""outcome":"not_applied""#), "{body}");
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+        assert_eq!(*world.role.refused.borrow(), [Reason::StaleEpoch]);
+
+        let mut client = world.client().await;
+        client.send(ask).await;
+        assert_eq!(client.up_to("\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
+        let mut target = world.at_target().await;
+        assert!(!target.head().await.contains("expect"));
+        client.send("abc").await;
+        assert_eq!(target.exactly(3).await, "abc");
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+    });
+}
+
+#[test]
+fn the_answer_to_an_early_refusal_survives_the_rest_of_the_body() {
+    run(async {
+        let world = world(|_| {}).await;
+        world.role.next.borrow_mut().push_back(Decision::Refuse(refusal(Reason::StaleEpoch)));
+        let mut client = world.client().await;
+        client.send("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 200000\r\n\r\n").await;
+        client.send(&"x".repeat(100_000)).await;
+        until("refused", || !world.role.refused.borrow().is_empty()).await;
+        client.send(&"x".repeat(100_000)).await;
+        let answer = client.rest().await;
+        assert!(answer.starts_with("HTTP/1.1 412 "), "{answer}");
+    });
+}
+
+#[test]
+fn a_client_that_goes_away_does_not_cancel_what_was_sent_whole() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        drop(client);
+        assert_eq!(world.http.writes_in_flight(), 1);
+        target.send("HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\no").await;
+        // A byte is missing: it is not answered yet.
+        let mut other = world.client().await;
+        other.send("GET /b HTTP/1.1\r\nhost: db\r\n\r\n").await;
+        let mut second = world.at_target().await;
+        second.head().await;
+        second.send(OK).await;
+        assert_eq!(other.answer().await.1, "ok");
+        assert_eq!(world.role.settled(), []);
+        target.send("k").await;
+        world.role.until_settled(Settled::Answered).await;
+        until("its task ended", || world.http.writes_in_flight() == 0).await;
+    });
+}
+
+#[test]
+fn a_client_that_goes_away_half_way_loses_the_write() {
+    for request in [
+        "PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 30\r\n\r\nabc",
+        "PUT /a HTTP/1.1\r\nhost: db\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+        "PUT /a HTTP/1.1\r\nhost: db\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nnonsense\r\n",
+    ] {
+        run(async {
+            let world = world(|_| {}).await;
+            let (client, mut target, head) = world.sent(request).await;
+            if head.contains("chunked") {
+                target.up_to("3\r\nabc\r\n").await;
+            } else {
+                target.exactly(3).await;
+            }
+            let reset = async {
+                drop(client);
+                target.is_reset().await
+            };
+            assert!(reset.await, "an orderly end could pass for a whole body");
+            world.role.until_settled(Settled::Lost).await;
+            world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+        });
+    }
+}
+
+#[test]
+fn an_upstream_that_breaks_off_leaves_the_outcome_unknown() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        drop(target);
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 502 ") && head.contains("fencing-refused: upstream_broken"), "{head}");
+        assert!(body.contains(r#""outcome":"unknown""#) && body.contains(r#""resource":"orders""#), "{body}");
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+        assert_eq!(*world.role.refused.borrow(), [Reason::UpstreamBroken]);
+    });
+}
+
+#[test]
+fn an_answer_that_breaks_off_breaks_off_for_the_client_too() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        target.send("HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nhal").await;
+        client.head().await;
+        drop(target);
+        let rest = client.rest().await;
+        assert_eq!(rest, "hal");
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+    });
+}
+
+#[test]
+fn a_gateway_error_of_the_targets_is_no_answer() {
+    for (status, how, outcome) in [
+        (502, Settled::Lost, Outcome::Unknown),
+        (504, Settled::Lost, Outcome::Unknown),
+        (503, Settled::Answered, Outcome::Answered),
+    ] {
+        run(async {
+            let world = world(|_| {}).await;
+            let (mut client, mut target, _) = world.sent(PUT).await;
+            target.exactly(3).await;
+            target.send(&format!("HTTP/1.1 {status} So\r\ncontent-length: 2\r\n\r\nno")).await;
+            let (head, body) = client.answer().await;
+            assert!(head.starts_with(&format!("http/1.1 {status} so\r\n")), "{head}");
+            assert_eq!(body, "no");
+            world.role.until_settled(how).await;
+            world.role.until_finished(Kind::Write, outcome).await;
+        });
+    }
+}
+
+#[test]
+fn without_a_connection_nothing_has_left() {
+    run(async {
+        let world = world(|change| change.upstream.authority = "127.0.0.1:1".into()).await;
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 502 ") && head.contains("fencing-refused: upstream_unreachable"), "{head}");
+        assert!(body.contains(r#""outcome":"not_applied""#), "{body}");
+        world.role.until_settled(Settled::NothingLeft).await;
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+        assert_eq!(world.role.writes.confirms.get(), 0);
+    });
+}
+
+#[test]
+fn what_is_not_confirmed_does_not_leave() {
+    run(async {
+        let world = world(|_| {}).await;
+        world.role.writes.unconfirmed.replace(Some(refusal(Reason::StaleEpoch)));
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        let (head, _) = client.answer().await;
+        assert!(head.starts_with("http/1.1 412 "), "{head}");
+        world.role.until_settled(Settled::NothingLeft).await;
+        // The connection that it did not use carries the next one: nothing of the first was on it.
+        client.send("PUT /b HTTP/1.1\r\nhost: db\r\ncontent-length: 0\r\n\r\n").await;
+        let mut target = world.at_target().await;
+        assert!(target.head().await.starts_with("put /b "));
+        assert_eq!(world.role.writes.confirms.get(), 2);
+    });
+}
+
+#[test]
+fn an_idle_connection_that_the_target_closed_carries_nothing_twice() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        target.send(OK).await;
+        client.answer().await;
+        drop(target);
+        client.send(PUT).await;
+        let mut target = world.at_target().await;
+        target.head().await;
+        target.exactly(3).await;
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        assert_eq!(world.role.settled(), [Settled::Answered; 2]);
+
+        // One that is closed after it took the request: it may have been applied.
+        client.send(PUT).await;
+        target.head().await;
+        target.exactly(3).await;
+        drop(target);
+        assert!(client.answer().await.0.starts_with("http/1.1 502 "));
+        assert_eq!(world.role.settled()[2], Settled::Lost);
+        let again = tokio::time::timeout(Duration::from_millis(50), world.target.accept()).await;
+        assert!(again.is_err(), "it was sent again");
+    });
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_is_passed_on_and_proves_nothing() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) =
+            world.sent("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 9\r\n\r\nabc").await;
+        target.exactly(3).await;
+        target.send("HTTP/1.1 413 Too large\r\ncontent-length: 2\r\n\r\nno").await;
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 413 "), "{head}");
+        assert_eq!(body, "no");
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+        assert!(target.is_reset().await);
+        assert_eq!(client.rest().await, "");
+    });
+}
+
+#[test]
+fn a_slow_client_holds_the_answer_up_only_until_the_fence_hurries() {
+    run(async {
+        let world = world(|_| {}).await;
+        let fence = world.role.fence();
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        // More than all kernel buffers on the way hold.
+        const LARGE: usize = 64 * 1024 * 1024;
+        target.send(&format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+        let sending = tokio::task::spawn_local(async move {
+            target.send(&"x".repeat(LARGE)).await;
+            target
+        });
+        client.head().await;
+        tokio::task::yield_now().await;
+        assert_eq!(world.role.settled(), []);
+        assert!(!sending.is_finished());
+        fence.ask(Ask::Hurry);
+        world.role.until_settled(Settled::Answered).await;
+        let _target = sending.await.expect("all was read");
+        // What the client did not take in time it does not get as if it were all.
+        let mut got = 0;
+        let mut buffer = vec![0; 1 << 20];
+        while let Ok(read @ 1..) = tokio::io::AsyncReadExt::read(&mut client.socket, &mut buffer).await {
+            got += read;
+        }
+        assert!(got < LARGE);
+    });
+}
+
+#[test]
+fn what_is_half_sent_is_cut_when_the_fence_says_so() {
+    run(async {
+        let world = world(|_| {}).await;
+        let fence = world.role.fence();
+        let (mut client, mut target, _) =
+            world.sent("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 9\r\n\r\nabc").await;
+        target.exactly(3).await;
+        fence.ask(Ask::Hurry);
+        fence.ask(Ask::CutHalfSent);
+        assert!(target.is_reset().await);
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 502 ") && head.contains("fenced_in_flight"), "{head}");
+        assert!(body.contains(r#""outcome":"unknown""#), "{body}");
+        world.role.until_settled(Settled::Lost).await;
+        assert_eq!(*world.role.refused.borrow(), [Reason::FencedInFlight]);
+    });
+}
+
+#[test]
+fn what_was_sent_whole_is_cut_only_by_the_last_word() {
+    run(async {
+        let world = world(|_| {}).await;
+        let fence = world.role.fence();
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        // It is sent whole once hyper has flushed it, which it does in the turn in which the target got it.
+        tokio::task::yield_now().await;
+        fence.ask(Ask::CutHalfSent);
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(world.role.settled(), []);
+        fence.ask(Ask::Cut);
+        assert!(target.is_reset().await);
+        assert!(client.answer().await.0.contains("fenced_in_flight"));
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+    });
+}
+
+#[test]
+fn a_held_write_waits_and_goes_with_its_client() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let held = Box::pin(async move {
+            released.await.expect("released");
+            Ok(())
+        });
+        world.role.next.borrow_mut().push_back(Decision::Hold(held));
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        until("asked", || !world.role.paths.borrow().is_empty()).await;
+        release.send(()).expect("it waits");
+        let mut target = world.at_target().await;
+        target.head().await;
+        assert_eq!(target.exactly(3).await, "abc");
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        assert_eq!(world.role.paths.borrow().len(), 2);
+
+        let (alive, mut gone) = tokio::sync::oneshot::channel::<()>();
+        let held = Box::pin(async move {
+            let _alive = alive;
+            std::future::pending().await
+        });
+        world.role.next.borrow_mut().push_back(Decision::Hold(held));
+        client.send("DELETE /a HTTP/1.1\r\nhost: db\r\n\r\n").await;
+        until("asked", || world.role.paths.borrow().len() == 3).await;
+        assert!(gone.try_recv().is_err());
+        drop(client);
+        gone.await.expect_err("the place is given back");
+        until("finished", || world.role.finished.borrow().len() == 2).await;
+        assert_eq!(world.role.finished.borrow()[1], (Kind::Write, Outcome::NotApplied));
+        assert!(world.role.refused.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_hold_may_end_in_a_refusal() {
+    run(async {
+        let world = world(|_| {}).await;
+        let held = Box::pin(async { Err(refusal(Reason::HoldTimeout)) });
+        world.role.next.borrow_mut().push_back(Decision::Hold(held));
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        let (head, _) = client.answer().await;
+        assert!(head.starts_with("http/1.1 503 ") && head.contains("\r\nretry-after: 1\r\n"), "{head}");
+        assert_eq!(*world.role.refused.borrow(), [Reason::HoldTimeout]);
+    });
+}
+
+#[test]
+fn a_changed_term_closes_the_connection_and_a_lost_leadership_does_not() {
+    run(async {
+        let world = world(|_| {}).await;
+        let mut client = world.client().await;
+        for reason in [Reason::NotLeader, Reason::TermChanged] {
+            world.role.next.borrow_mut().push_back(Decision::Refuse(refusal(reason)));
+            client.send("DELETE /a HTTP/1.1\r\nhost: db\r\n\r\n").await;
+            let (head, _) = client.answer().await;
+            assert!(head.starts_with("http/1.1 421 "), "{head}");
+            assert_eq!(head.contains("\r\nconnection: close\r\n"), reason == Reason::TermChanged);
+        }
+        assert_eq!(client.rest().await, "");
+        until("cut", || *world.role.cuts.borrow() == [crate::protocol::CutReason::TermChanged]).await;
+    });
+}
+
+#[test]
+fn a_stamping_sidecar_passes_a_guards_refusal_on() {
+    run(async {
+        let world = world(|change| change.strip_refused = false).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.exactly(3).await;
+        target.send("HTTP/1.1 412 No\r\nfencing-refused: stale_epoch\r\ncontent-length: 2\r\n\r\n{}").await;
+        let (head, body) = client.answer().await;
+        assert!(head.contains("\r\nfencing-refused: stale_epoch\r\n"), "{head}");
+        assert_eq!(body, "{}");
+        world.role.until_settled(Settled::Answered).await;
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+        assert!(world.role.refused.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_client_may_close_its_side_and_still_gets_its_answer() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        tokio::io::AsyncWriteExt::shutdown(&mut client.socket).await.expect("shutdown");
+        target.exactly(3).await;
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        assert_eq!(client.rest().await, "");
+        world.role.until_settled(Settled::Answered).await;
+    });
+}
+
+#[test]
+fn a_read_ends_with_its_client() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent("GET /a HTTP/1.1\r\nhost: db\r\n\r\n").await;
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        world.role.until_finished(Kind::Read, Outcome::Answered).await;
+        assert_eq!(*world.role.reads.settled.borrow(), [Settled::Answered]);
+        client.send("GET /b HTTP/1.1\r\nhost: db\r\n\r\n").await;
+        assert!(target.head().await.starts_with("get /b "));
+        target.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n").await;
+        client.up_to("x").await;
+        drop(client);
+        let broken = async {
+            loop {
+                if tokio::io::AsyncWriteExt::write_all(&mut target.socket, b"1\r\nx\r\n").await.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        broken.await;
+        until("finished", || world.role.finished.borrow().len() == 2).await;
+        assert_eq!(world.role.finished.borrow()[1], (Kind::Read, Outcome::Unknown));
+    });
+}
