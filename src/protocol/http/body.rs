@@ -11,10 +11,10 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::client::Busy;
-use super::forward::Reception;
 use super::head::Names;
 use super::link::Link;
 use super::pipe::Reader;
+use super::reception::Reception;
 
 /// A body that ended before its end: the connection that it goes to is cut, so that nobody takes it for whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -53,8 +53,8 @@ impl Answer {
     }
 
     /// What the upstream sends.
-    pub fn received(reception: Reception) -> Answer {
-        Answer { kind: Kind::Received(Box::new(reception)), busy: None }
+    pub const fn received(reception: Box<Reception>) -> Answer {
+        Answer { kind: Kind::Received(reception), busy: None }
     }
 
     /// Keeps its connection busy until all of it was taken.

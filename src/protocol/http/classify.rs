@@ -54,6 +54,20 @@ impl Fields for HeaderMap {
 }
 
 impl Seen {
+    /// A head with what it says of itself.
+    pub fn new(mut head: Parts, said: Said, peer: SocketAddr, binding: Binding) -> Seen {
+        if let Some(host) = &said.host {
+            head.headers.insert(header::HOST, host.clone());
+        }
+        let grpc = is_grpc(&head.headers);
+        Seen { head, host: said.host, peer, binding, upgrade: said.upgrade, grpc }
+    }
+
+    /// A head that cannot be read: for the answer to it.
+    pub fn unread(head: Parts, peer: SocketAddr, binding: Binding) -> Seen {
+        Seen { head, host: None, peer, binding, upgrade: false, grpc: false }
+    }
+
     /// What a role sees of it.
     pub fn facts(&self) -> Facts<'_> {
         Facts {
@@ -84,36 +98,18 @@ impl Seen {
     }
 }
 
-/// Looks at a request's head; `empty` says that no body follows.
+/// What a readable head says.
+#[derive(Debug)]
+pub struct Said {
+    host: Option<HeaderValue>,
+    upgrade: bool,
+}
+
+/// Reads a request's head; `empty` says that no body follows.
 ///
 /// # Errors
 /// Where it is ambiguous (RFC 9112 sections 3.2, 6 and 11), asks for what is never done, or misuses the stamp's name.
-pub fn classify(
-    mut head: Parts,
-    empty: bool,
-    peer: SocketAddr,
-    binding: Binding,
-    names: &Names,
-    most_fields: usize,
-) -> Result<Seen, (Parts, Unreadable)> {
-    match read(&head, empty, names, most_fields) {
-        Ok((host, upgrade)) => {
-            if let Some(host) = &host {
-                head.headers.insert(header::HOST, host.clone());
-            }
-            let grpc = is_grpc(&head.headers);
-            Ok(Seen { head, host, peer, binding, upgrade, grpc })
-        }
-        Err(unreadable) => Err((head, unreadable)),
-    }
-}
-
-fn read(
-    head: &Parts,
-    empty: bool,
-    names: &Names,
-    most_fields: usize,
-) -> Result<(Option<HeaderValue>, bool), Unreadable> {
+pub fn read(head: &Parts, empty: bool, names: &Names, most_fields: usize) -> Result<Said, Unreadable> {
     let bad = |why| Unreadable::Ambiguous(StatusCode::BAD_REQUEST, why);
     if head.method == Method::CONNECT {
         return Err(bad("CONNECT is not served here."));
@@ -136,7 +132,7 @@ fn read(
     if names.stamp_is_listed(&head.headers, &header::TRAILER) {
         return Err(Unreadable::Stamp("The stamp's field is announced as a trailer."));
     }
-    Ok((host, upgrade))
+    Ok(Said { host, upgrade })
 }
 
 fn is_plainly_framed(head: &Parts) -> bool {
@@ -227,7 +223,8 @@ mod tests {
         let (head, ()) = request.body(()).expect("a request").into_parts();
         let peer = "10.0.0.7:1".parse().expect("address");
         let names = Names::new(HeaderName::from_static("fencing-epoch"));
-        classify(head, empty, peer, Binding::default(), &names, 100).map_err(|(_, unreadable)| unreadable)
+        let said = read(&head, empty, &names, 100)?;
+        Ok(Seen::new(head, said, peer, Binding::default()))
     }
 
     #[test]

@@ -6,68 +6,27 @@
 
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use http::{Request, Response, StatusCode, Version};
-use http_body::{Body as _, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::body::{Answer, Spoilt, Upload, UploadBody};
 use super::classify::Seen;
 use super::client::Client;
+use super::finish::{Finish, Running};
 use super::pipe::{self, Writer};
 use super::pool::{Lease, Pending};
+use super::reception::Reception;
 use super::upgrade::Tunnel;
 use super::{Http, head, refuse};
-use crate::clock::Clock;
 use crate::fence::mechanism::Mechanism;
-use crate::fence::{Moment, Outcome, Reason, Refusal};
+use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Stage};
 use crate::protocol::right::Settled;
 use crate::protocol::signal::{Ask, Signal};
-use crate::protocol::{CutReason, Finished, Kind, Right, Role};
-
-/// Tells the role that a request is over, when dropped: so it is told once, whatever happens.
-pub struct Finish {
-    role: Rc<dyn Role>,
-    clock: Arc<dyn Clock>,
-    began: Moment,
-    kind: Kind,
-    outcome: Outcome,
-}
-
-impl Finish {
-    /// From now on; it ends as not applied, until something else is said.
-    pub fn new(http: &Http, kind: Kind) -> Finish {
-        Finish {
-            role: Rc::clone(&http.role),
-            clock: Arc::clone(&http.clock),
-            began: http.clock.now(),
-            kind,
-            outcome: Outcome::NotApplied,
-        }
-    }
-
-    /// Says what it is, once the role has said so.
-    pub fn is(&mut self, kind: Kind) {
-        self.kind = kind;
-    }
-
-    /// Says how it would end now.
-    pub fn ends_as(&mut self, outcome: Outcome) {
-        self.outcome = outcome;
-    }
-}
-
-impl Drop for Finish {
-    fn drop(&mut self) {
-        let took = self.clock.now().since(self.began);
-        self.role.finished(Finished { kind: self.kind, outcome: self.outcome, took });
-    }
-}
+use crate::protocol::{CutReason, Kind, Right};
 
 /// What ends a request that is under way before its answer is whole.
 #[derive(Clone, Debug)]
@@ -104,19 +63,19 @@ enum Failed {
 
 /// One request with the right to it.
 pub struct Flight {
-    http: Rc<Http>,
-    seen: Seen,
-    client: Rc<Client>,
-    upload: Rc<Upload>,
+    pub(super) http: Rc<Http>,
+    pub(super) seen: Seen,
+    pub(super) client: Rc<Client>,
+    pub(super) upload: Rc<Upload>,
     /// From the connection to its end. Declared, and so dropped, before the right: nothing leaves after settlement.
-    lease: Option<Lease>,
+    pub(super) lease: Option<Lease>,
     right: Option<Right>,
-    signal: Option<Signal>,
+    pub(super) signal: Option<Signal>,
     closing: Closing,
     http2: bool,
     timer: Pin<Box<Sleep>>,
-    /// When the answer's last part came.
-    part_at: Instant,
+    /// Since when the next part of the answer has been waited for.
+    pub(super) waits_since: Instant,
     finish: Option<Finish>,
 }
 
@@ -124,7 +83,7 @@ enum Begun {
     /// The whole answer: a refusal, or one without a body.
     Whole(Response<Answer>),
     /// An answer whose body is still to come.
-    Head(Response<()>, Reception),
+    Head(Response<()>, Box<Reception>),
 }
 
 impl Flight {
@@ -151,7 +110,7 @@ impl Flight {
             closing,
             http2,
             timer: Box::pin(tokio::time::sleep_until(now)),
-            part_at: now,
+            waits_since: now,
             finish: Some(finish),
         }
     }
@@ -211,7 +170,8 @@ impl Flight {
         }
     }
 
-    fn settle(&mut self, how: Settled, outcome: Outcome) {
+    /// Gives the right back, and says how the request ends.
+    pub(super) fn settle(&mut self, how: Settled, outcome: Outcome) {
         self.ends_as(outcome);
         if let Some(right) = self.right.take() {
             right.settle(how);
@@ -239,14 +199,12 @@ impl Flight {
             && self.http.mechanisms.keeps(Mechanism::NoAnswer)
             && self.http.listener.upstream.no_answer.contains(&status.as_u16());
         let outcome = if no_answer { Outcome::Unknown } else { outcome };
-        self.part_at = Instant::now();
         let check_end = self.http2 && self.http.mechanisms.keeps(Mechanism::Truncation);
-        let mut reception = Reception { flight: Some(self), body, check_end, no_answer, outcome, broken: false };
-        if reception.body.is_end_stream() {
-            reception.complete();
+        let reception = Reception::new(self, body, check_end, no_answer, outcome);
+        if reception.is_over() {
             return Begun::Whole(head.map(|()| Answer::empty()));
         }
-        Begun::Head(head, reception)
+        Begun::Head(head, Box::new(reception))
     }
 
     /// Sends the request, and waits for the head of the answer.
@@ -341,7 +299,7 @@ impl Flight {
     }
 
     /// Ready when the request has to be given up.
-    fn poll_trouble(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
+    pub(super) fn poll_trouble(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {
         if let Some(signal) = &mut self.signal
             && let Poll::Ready(asked) = signal.poll_for(Ask::CutHalfSent, context)
             && (!self.upload.is_sent() || asked == Ask::Cut || signal.poll_for(Ask::Cut, context).is_ready())
@@ -394,7 +352,7 @@ impl Flight {
         if moved.is_some() && !self.upload.is_sent() {
             return (progress + upstream.send_timeout, Trouble::Stalled);
         }
-        (progress.max(self.part_at) + upstream.response_timeout, Trouble::Late)
+        (progress.max(self.waits_since) + upstream.response_timeout, Trouble::Late)
     }
 
     /// Ends a request that has no answer: settles, then says so.
@@ -482,7 +440,7 @@ impl Flight {
     }
 
     /// Ends what is left of the request on its connection, before this returns.
-    fn abort(&mut self) {
+    pub(super) fn abort(&mut self) {
         if let Some(lease) = self.lease.take() {
             self.upload.give_up();
             drop(lease);
@@ -516,119 +474,5 @@ impl Flight {
 impl Drop for Flight {
     fn drop(&mut self) {
         self.abort();
-    }
-}
-
-/// An answer on its way from the upstream. Dropping it before its end gives the request up.
-pub struct Reception {
-    /// There until the answer is whole, or broken.
-    flight: Option<Flight>,
-    body: Incoming,
-    /// Hyper mistakes a reset for an end in HTTP/2 bodies.
-    check_end: bool,
-    /// Its status says that the target, behind another proxy, may still be at it.
-    no_answer: bool,
-    outcome: Outcome,
-    broken: bool,
-}
-
-impl Reception {
-    /// Whether all of it is there.
-    pub fn is_over(&self) -> bool {
-        self.flight.is_none() && !self.broken
-    }
-
-    /// What is known of the length of the rest.
-    pub fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-
-    /// Whether the fence wants it read without waiting for the client.
-    fn is_hurried(&mut self, context: &Context<'_>) -> bool {
-        let signal = self.flight.as_mut().and_then(|flight| flight.signal.as_mut());
-        signal.is_some_and(|signal| signal.poll_for(Ask::Hurry, context).is_ready())
-    }
-
-    /// The next part. The request is settled before the last one, or the error, is handed out.
-    pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Trouble>>> {
-        let Some(flight) = &mut self.flight else { return Poll::Ready(None) };
-        let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
-            let trouble = std::task::ready!(flight.poll_trouble(context));
-            return Poll::Ready(Some(Err(self.give_up(trouble))));
-        };
-        flight.part_at = Instant::now();
-        match frame {
-            Some(Ok(mut frame)) => {
-                if let Some(trailers) = frame.trailers_mut() {
-                    flight.http.names.strip_trailers(trailers);
-                    self.complete();
-                } else if self.body.is_end_stream() {
-                    self.complete();
-                } else if flight.signal.as_ref().is_some_and(|signal| signal.asked() == Ask::Cut) {
-                    return Poll::Ready(Some(Err(self.give_up(Trouble::Fenced))));
-                }
-                Poll::Ready(Some(Ok(frame)))
-            }
-            Some(Err(error)) => Poll::Ready(Some(Err(self.give_up(Trouble::Broken(error.to_string()))))),
-            None if self.check_end && !self.body.is_end_stream() => {
-                Poll::Ready(Some(Err(self.give_up(Trouble::Broken("it was cut short".to_owned())))))
-            }
-            None => {
-                self.complete();
-                Poll::Ready(None)
-            }
-        }
-    }
-
-    /// The answer is whole.
-    fn complete(&mut self) {
-        let Some(mut flight) = self.flight.take() else { return };
-        if flight.upload.is_sent() {
-            if let Some(lease) = flight.lease.take() {
-                lease.give_back();
-            }
-            flight.settle(if self.no_answer { Settled::Lost } else { Settled::Answered }, self.outcome);
-        } else {
-            // The upstream answered what it has not read to the end: that is no word about what it does with the rest.
-            flight.client.note_unread();
-            flight.abort();
-            flight.settle(Settled::Lost, Outcome::Unknown);
-        }
-    }
-
-    fn give_up(&mut self, trouble: Trouble) -> Trouble {
-        self.broken = true;
-        if let Some(mut flight) = self.flight.take() {
-            tracing::debug!(?trouble, "an answer broke off");
-            // Of an HTTP/2 connection only the stream is reset.
-            let cut = match trouble {
-                _ if flight.seen.is_http2() => None,
-                Trouble::Fenced => Some(CutReason::Fenced),
-                Trouble::ClientIdle => Some(CutReason::Idle),
-                _ => None,
-            };
-            flight.abort();
-            flight.settle(Settled::Lost, Outcome::Unknown);
-            if let Some(cut) = cut {
-                flight.http.role.cut(cut);
-            }
-        }
-        trouble
-    }
-}
-
-/// Counts a write's task.
-struct Running(Rc<Http>);
-
-impl Running {
-    fn on(http: &Rc<Http>) -> Running {
-        http.writes.set(http.writes.get() + 1);
-        Running(Rc::clone(http))
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.writes.set(self.0.writes.get() - 1);
     }
 }

@@ -143,6 +143,16 @@ impl Names {
     }
 }
 
+/// Makes one Cookie field of those that HTTP/2 may have made of it (RFC 9113 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if cookies.len() > 1
+        && let Ok(cookie) = HeaderValue::from_bytes(&cookies.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, cookie);
+    }
+}
+
 /// Which of the fields between neighbours the next hop is to get again.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Keep {
@@ -240,6 +250,14 @@ mod tests {
         assert_eq!(to.get("connection").map(HeaderValue::as_bytes), Some(&b"te, upgrade"[..]));
         assert_eq!(to.get("upgrade").map(HeaderValue::as_bytes), Some(&b"websocket"[..]));
         assert!(!to.contains_key("fencing-epoch"));
+    }
+
+    #[test]
+    fn crumbs_become_a_cookie() {
+        let mut crumbs = headers(&[("cookie", "a=1")]);
+        crumbs.append("cookie", HeaderValue::from_static("b=2"));
+        join_cookies(&mut crumbs);
+        assert_eq!(crumbs, headers(&[("cookie", "a=1; b=2")]));
     }
 
     #[test]

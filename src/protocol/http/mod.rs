@@ -15,7 +15,8 @@
 //! | [`serve`] | a connection: which version, its times and its end |
 //! | [`client`], [`link`] | the sockets of both sides, shared between hyper and those who watch them |
 //! | [`classify`], [`head`] | what a head says; what of it travels on |
-//! | [`forward`] | one request's way to the upstream and back, and its settlement |
+//! | [`forward`], [`reception`] | one request's way to the upstream; its answer's way back, and its settlement |
+//! | [`finish`] | what the role is told when a request is over |
 //! | [`pool`] | connections to the upstream |
 //! | [`body`], [`pipe`] | bodies up and down; the way from a write's task to its client |
 //! | [`upgrade`] | connections that became tunnels |
@@ -24,12 +25,14 @@
 mod body;
 mod classify;
 mod client;
+mod finish;
 mod forward;
 mod grpc;
 mod head;
 mod link;
 mod pipe;
 mod pool;
+mod reception;
 mod refuse;
 mod serve;
 #[cfg(test)]
@@ -42,14 +45,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, Version};
 use hyper::body::{Body as _, Incoming};
 
 use self::body::{Answer, UploadBody};
 use self::classify::{Seen, Unreadable};
 use self::client::{Busy, Client};
-use self::forward::{Finish, Flight};
+use self::finish::Finish;
+use self::forward::Flight;
 use self::head::{Keep, Names};
 use self::pool::Pool;
 use crate::clock::Clock;
@@ -137,29 +140,28 @@ impl Http {
         let client = Rc::clone(busy.client());
         let (parts, body) = request.into_parts();
         let unread = !body.is_end_stream();
-        let most_fields = self.listener.limits.headers;
-        let mut answer = match classify::classify(parts, !unread, peer, binding, &self.names, most_fields) {
-            Ok(seen) => self.decided(seen, body, &client, closing).await,
-            Err((parts, unreadable)) => {
+        let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
+        let mut answer = match said {
+            Ok(said) => self.decided(Seen::new(parts, said, peer, binding), body, &client, closing).await,
+            Err(unreadable) => {
                 if unread {
                     client.note_unread();
                 }
-                self.unreadable(parts, unreadable, peer, binding)
+                self.unreadable(&Seen::unread(parts, peer, binding), unreadable)
             }
         };
         answer.body_mut().keep_busy(busy);
         answer
     }
 
-    fn unreadable(&self, head: Parts, unreadable: Unreadable, peer: SocketAddr, binding: Binding) -> Response<Answer> {
-        let seen = Seen { head, host: None, peer, binding, upgrade: false, grpc: false };
+    fn unreadable(&self, seen: &Seen, unreadable: Unreadable) -> Response<Answer> {
         let _finish = Finish::new(self, seen.kind_by_method());
         match unreadable {
             Unreadable::Ambiguous(status, why) => refuse::plain(status, why, &seen.head.method),
             Unreadable::Stamp(why) => {
                 let refusal = Refusal::new(Reason::MalformedStamp, why);
                 self.role.refused(&seen.facts(), &refusal);
-                refuse::refusal(&refusal, &seen)
+                refuse::refusal(&refusal, seen)
             }
         }
     }
@@ -250,6 +252,9 @@ impl Http {
             *request.version_mut() = Version::HTTP_2;
         } else {
             headers.insert(header::HOST, host?);
+            if seen.is_http2() {
+                head::join_cookies(&mut headers);
+            }
             if chunked {
                 // Hyper leaves the body of a GET out where nothing says how it is framed.
                 headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));

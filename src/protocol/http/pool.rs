@@ -120,6 +120,7 @@ impl Pool {
     /// # Errors
     /// Where none can be made within the connect timeout.
     pub async fn connect(self: &Rc<Pool>, http2: bool, fresh: bool) -> io::Result<Lease> {
+        self.sweep();
         let leased = async {
             match http2 {
                 true => self.place().await.map(Kind::Many),
@@ -234,13 +235,12 @@ impl Pool {
         Ok(Rc::new(Many { sender, link, streams, most, retired, idle_since }))
     }
 
-    fn give_back(self: &Rc<Pool>, mut one: One) {
+    fn give_back(&self, mut one: One) {
         one.idle_since = Instant::now();
         self.idle.borrow_mut().push(one);
-        self.sweep();
     }
 
-    /// Lets a task close what has been idle for too long, while there is anything.
+    /// Has a task close what has been idle for too long, as long as the pool is there.
     fn sweep(self: &Rc<Pool>) {
         if self.sweeping.replace(true) {
             return;
@@ -251,22 +251,17 @@ impl Pool {
             loop {
                 tokio::time::sleep(every).await;
                 let Some(pool) = pool.upgrade() else { return };
-                if pool.close_idle() {
-                    pool.sweeping.set(false);
-                    return;
-                }
+                pool.close_idle();
             }
         });
     }
 
-    /// Whether nothing is left to be closed later.
-    fn close_idle(&self) -> bool {
+    fn close_idle(&self) {
         let idle_timeout = self.listener.upstream.idle_timeout;
         let over_one = |one: &mut One| one.sender.is_closed() || one.idle_since.elapsed() >= idle_timeout;
         let ones: Vec<One> = self.idle.borrow_mut().extract_if(.., over_one).collect();
         let many: Vec<Rc<Many>> = self.shared.borrow_mut().extract_if(.., |many| many.is_over(idle_timeout)).collect();
         drop((ones, many));
-        self.idle.borrow().is_empty() && self.shared.borrow().is_empty()
     }
 }
 
@@ -424,11 +419,8 @@ impl Drop for Lease {
                     place.0.link.reset_on_close(true);
                 }
                 drop(place);
-                if let Some(pool) = pool {
-                    if lost {
-                        pool.close_idle();
-                    }
-                    pool.sweep();
+                if let Some(pool) = pool.filter(|_| lost) {
+                    pool.close_idle();
                 }
             }
         }

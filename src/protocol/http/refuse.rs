@@ -111,7 +111,7 @@ mod tests {
     fn seen(method: &str) -> Seen {
         let (head, ()) = Request::builder().method(method).uri("/").body(()).expect("a request").into_parts();
         let peer = "10.0.0.7:1".parse().expect("address");
-        Seen { head, host: None, peer, binding: Binding::default(), upgrade: false, grpc: false }
+        Seen::unread(head, peer, Binding::default())
     }
 
     async fn text(answer: Response<Answer>) -> String {

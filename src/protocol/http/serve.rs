@@ -37,6 +37,9 @@ const LINGER_BYTES: usize = 256 * 1024;
 /// How long a connection that is closed in order may take over it.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// A request on its way to its answer, as hyper has it.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>>>;
+
 /// How a connection's first bytes were.
 enum Beginning {
     Http1,
@@ -144,7 +147,7 @@ impl Http {
         client: &Rc<Client>,
         who: (SocketAddr, Binding),
         closing: &Closing,
-    ) -> impl Fn(Request<Incoming>) -> Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>>> + use<> {
+    ) -> impl Fn(Request<Incoming>) -> Answering + use<> {
         let (http, client, closing) = (Rc::clone(self), Rc::clone(client), closing.clone());
         move |request| {
             let answer = Rc::clone(&http).answer(client.begin_request(), who, closing.clone(), request);

@@ -393,3 +393,37 @@ fn an_idle_http2_connection_is_cut() {
         let _ = Rc::into_inner(connection).expect("ours alone").await.expect("no panic");
     });
 }
+
+#[test]
+fn an_early_answer_over_http2_is_passed_on_and_proves_nothing() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut sender, _connection) = client(world.address).await;
+        let (answer, mut body) = sender.send_request(put("/a"), false).expect("sent");
+        body.send_data("abc".into(), false).expect("data");
+        let mut target = h2_target(&world, 10).await;
+        let (request, mut respond) = target.accept().await.expect("a request").expect("whole");
+        let connection = tokio::task::spawn_local(async move { while target.accept().await.is_some() {} });
+        let mut answering = respond.send_response(Response::new(()), false).expect("answered");
+        answering.send_data("no".into(), true).expect("data");
+        // What h2 makes of it: RST_STREAM with NO_ERROR, behind the end of the answer.
+        drop((request, respond, answering));
+        let (bytes, _) = all(answer.await.expect("an answer").into_body()).await.expect("a whole body");
+        assert_eq!(bytes, b"no");
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+        connection.abort();
+    });
+}
+
+#[test]
+fn connect_is_refused() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut sender, _connection) = client(world.address).await;
+        let request = Request::connect("db:80").body(()).expect("a request");
+        let (answer, _body) = sender.send_request(request, false).expect("sent");
+        assert_eq!(answer.await.expect("an answer").status(), 400);
+        assert!(world.role.paths.borrow().is_empty());
+    });
+}

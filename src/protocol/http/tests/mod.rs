@@ -1,5 +1,6 @@
 //! The proxy between raw sockets: a client, a target, and a role that does what the test says.
 
+mod fenced;
 mod framing;
 mod http2;
 mod support;

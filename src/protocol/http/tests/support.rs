@@ -18,7 +18,8 @@ use crate::config::resolved::{
 };
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Outcome, Reason, Refusal};
-use crate::net::{Acceptor, Closer, TcpDial, listen};
+use crate::net::dial::Dialling;
+use crate::net::{Acceptor, Closer, Dial, Stream, TcpDial, listen};
 use crate::protocol::http::{Http, Settings};
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::{Caller, Signal};
@@ -51,12 +52,18 @@ pub struct Books {
     pub confirms: Cell<usize>,
     /// What the next confirmation says.
     pub unconfirmed: RefCell<Option<Box<Refusal>>>,
+    /// What happens at the next confirmation.
+    pub at_confirm: Cell<Option<Box<dyn FnOnce()>>>,
     pub caller: RefCell<Option<Caller>>,
 }
 
 impl Keeper for Books {
     fn confirm(&self, _: &Proof) -> Result<(), Box<Refusal>> {
         self.confirms.set(self.confirms.get() + 1);
+        if let Some(at_confirm) = self.at_confirm.take() {
+            at_confirm();
+            return Ok(());
+        }
         self.unconfirmed.take().map_or(Ok(()), Err)
     }
 
@@ -167,6 +174,18 @@ pub struct Change<'a> {
     pub limits: &'a mut Limits,
     pub upstream: &'a mut Upstream,
     pub strip_refused: bool,
+    /// What the proxy connects to, one after the other; the target where there is nothing.
+    pub dialled: VecDeque<tokio::io::DuplexStream>,
+}
+
+/// Hands out prepared streams, whose ends the other side sees at once.
+struct Prepared(RefCell<VecDeque<tokio::io::DuplexStream>>);
+
+impl Dial for Prepared {
+    fn dial<'a>(&'a self, _: &'a str) -> Dialling<'a> {
+        let stream = self.0.borrow_mut().pop_front().expect("the test has prepared enough");
+        Box::pin(async { Ok(Stream::other(stream)) })
+    }
 }
 
 /// A world as the defaults make it, but for what `change` says.
@@ -203,10 +222,12 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
         body_idle_timeout: FOREVER,
         idle_timeout: FOREVER,
     };
-    let mut changed = Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true };
+    let mut changed =
+        Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true, dialled: VecDeque::new() };
     change(&mut changed);
     let strip_refused_from_upstream = changed.strip_refused;
-    let dial = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+    let dialled = changed.dialled;
+    let tcp = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
     let guard = GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),
@@ -242,7 +263,8 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
         cuts: RefCell::default(),
         open: Cell::new(0),
     });
-    let http = Http::new(settings, Rc::clone(&role) as _, Rc::new(dial));
+    let dial: Rc<dyn Dial> = if dialled.is_empty() { Rc::new(tcp) } else { Rc::new(Prepared(RefCell::new(dialled))) };
+    let http = Http::new(settings, Rc::clone(&role) as _, dial);
     let socket = listen::bind("127.0.0.1:0".parse().expect("address"), 1).expect("bind").remove(0);
     let address = socket.local_addr().expect("address");
     let mut acceptor = Acceptor::tcp(socket).expect("acceptor");
