@@ -58,7 +58,7 @@ pub struct Books {
 }
 
 impl Keeper for Books {
-    fn confirm(&self, _: &Proof) -> Result<(), Box<Refusal>> {
+    fn confirm(&self, _: &Proof, _: usize) -> Result<(), Box<Refusal>> {
         self.confirms.set(self.confirms.get() + 1);
         if let Some(at_confirm) = self.at_confirm.take() {
             at_confirm();
@@ -67,11 +67,11 @@ impl Keeper for Books {
         self.unconfirmed.take().map_or(Ok(()), Err)
     }
 
-    fn settle(&self, _: Proof, how: Settled) {
+    fn settle(&self, _: Proof, _: usize, how: Settled) {
         self.settled.borrow_mut().push(how);
     }
 
-    fn signal(&self, _: &Proof) -> Option<Signal> {
+    fn signal(&self, _: &Proof, _: usize) -> Option<Signal> {
         self.caller.borrow().as_ref().map(Caller::signal)
     }
 }
@@ -242,7 +242,7 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
         listen: "127.0.0.1:0".parse().expect("address"),
         upstream,
         resource: None,
-        rules: Vec::new(),
+        rules: crate::rules::Rules::default(),
         serves: Vec::new(),
         limits,
     });
