@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::complain;
 use super::exit::Exit;
-use crate::demo::{self, Story, Where};
+use crate::demo::{self, CannotBegin, Ending, Story, Where};
 
 /// Shows the whole story in ten seconds, in one process
 ///
@@ -35,8 +35,25 @@ pub fn run(args: DemoArgs) -> Exit {
     let story = if args.around { Story::Unsafe } else { Story::Safe };
     let place = if args.etcd.is_empty() { Where::Embedded } else { Where::Etcd(args.etcd) };
     match demo::tell(story, place, &mut anstream::stdout()) {
-        Ok(true) => Exit::Ok,
-        Ok(false) => Exit::Failed,
+        Ok(Ending::AsTold) => Exit::Ok,
+        Ok(Ending::Otherwise) => Exit::Failed,
+        Ok(Ending::NotBegun(CannotBegin::Config(problems))) => {
+            complain::problems(&problems);
+            Exit::Config
+        }
+        Ok(Ending::NotBegun(CannotBegin::Host(error))) => {
+            complain::error(&error);
+            Exit::Failed
+        }
+        Ok(Ending::NotBegun(error @ CannotBegin::Store(_))) => {
+            complain::error_with_help(
+                &error,
+                &"without --etcd the demo needs nothing: epochs are in a temporary folder",
+            );
+            Exit::Unreachable
+        }
+        // A reader that has gone away is told nothing more, and the story was not told.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Exit::Failed,
         Err(error) => {
             complain::error(&format!("cannot write to standard output: {error}"));
             Exit::Failed

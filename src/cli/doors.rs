@@ -109,13 +109,7 @@ fn ask(admin: &Address) -> Result<(String, Doors), Exit> {
     let read = serde_json::from_slice(&answer.body);
     match read {
         Ok(doors) if answer.status.is_success() => Ok((answer.text(), doors)),
-        _ => {
-            complain::error_with_help(
-                &format!("{admin} gave an answer that is no list of doors: {}", plain(&operate::said(&answer))),
-                &"is this the admin address of an epochgate process (--admin)?",
-            );
-            Err(Exit::Unreachable)
-        }
+        _ => Err(operate::no_answer_to_look_at(admin, &answer)),
     }
 }
 

@@ -11,13 +11,39 @@ use super::{block_on, complain};
 /// `refused`.
 pub fn post(admin: &Address, path: &str, done: &str, refused: Exit) -> Exit {
     match block_on(client::send(admin, client::request("POST", path, ""), CHANGE_LIMIT)) {
-        Ok(answer) if answer.status.is_success() => super::print(&format!("{done}\n")),
-        Ok(answer) => {
+        Ok(answer) if is_of(&answer, "application/json") && answer.status.is_success() => {
+            super::print(&format!("{done}\n"))
+        }
+        Ok(answer) if is_of(&answer, "application/problem+json") => {
             complain::error(&plain(&said(&answer)));
             refused
         }
+        Ok(answer) => not_ours(admin, &answer),
         Err(error) => unreachable(&error),
     }
+}
+
+/// Says why somebody who only looks sees nothing: the process cannot tell now, or it is none of ours.
+pub fn no_answer_to_look_at(admin: &Address, answer: &Answer) -> Exit {
+    if !is_of(answer, "application/problem+json") {
+        return not_ours(admin, answer);
+    }
+    complain::error(&plain(&said(answer)));
+    Exit::Unreachable
+}
+
+/// Says that what answered is not the admin side of epochgate.
+fn not_ours(admin: &Address, answer: &Answer) -> Exit {
+    complain::error_with_help(
+        &format!("what listens at {admin} answered {}, and not as epochgate does", plain(&said(answer))),
+        &"is this the admin address of an epochgate process (--admin, EPOCHGATE_ADMIN)?",
+    );
+    Exit::Unreachable
+}
+
+fn is_of(answer: &Answer, kind: &str) -> bool {
+    let found = answer.headers.get(http::header::CONTENT_TYPE).and_then(|found| found.to_str().ok());
+    found.is_some_and(|found| found.split(';').next().is_some_and(|found| found.trim() == kind))
 }
 
 /// Says that there is no answer, and what to do.
@@ -44,16 +70,11 @@ pub fn unreachable(error: &ClientError) -> Exit {
     Exit::Unreachable
 }
 
-/// What a refusal says: the problem's detail where there is one, else the body as it is.
+/// What a refusal says: the problem's detail where there is one, else the status.
 pub fn said(answer: &Answer) -> String {
-    let text = answer.text();
     let problem: Option<Value> = serde_json::from_slice(&answer.body).ok();
-    let word = |key| problem.as_ref().and_then(|problem| problem.get(key)).and_then(Value::as_str).map(str::to_owned);
-    let detail = word("detail").or_else(|| word("error")).or_else(|| word("title"));
-    detail.unwrap_or_else(|| match text.trim() {
-        "" => format!("the process answered {}", answer.status),
-        text => text.to_owned(),
-    })
+    let detail = problem.as_ref().and_then(|problem| problem.get("detail")).and_then(Value::as_str);
+    detail.map_or_else(|| answer.status.to_string(), str::to_owned)
 }
 
 #[cfg(test)]
@@ -61,15 +82,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_said_in_its_own_words() {
-        let answer = |body: &'static str| Answer {
+    fn a_refusal_is_said_in_its_own_words_and_a_stranger_in_none() {
+        let answer = |kind: &str, body: &'static str| Answer {
             status: http::StatusCode::CONFLICT,
-            headers: http::HeaderMap::new(),
+            headers: [(http::header::CONTENT_TYPE, kind.parse().expect("a type"))].into_iter().collect(),
             body: body.into(),
         };
-        assert_eq!(said(&answer(r#"{"detail":"no other candidate","title":"x"}"#)), "no other candidate");
-        assert_eq!(said(&answer("not here\n")), "not here");
-        assert_eq!(said(&answer("")), "the process answered 409 Conflict");
+        let refusal = answer("application/problem+json", r#"{"detail":"no other candidate","title":"x"}"#);
+        assert_eq!(said(&refusal), "no other candidate");
+        assert!(is_of(&refusal, "application/problem+json") && !is_of(&refusal, "application/json"));
+        let stranger = answer("text/html; charset=utf-8", "<html>");
+        assert_eq!(said(&stranger), "409 Conflict");
+        assert!(is_of(&stranger, "text/html"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ mod tests;
 
 use std::io::{self, Write};
 
-pub use stage::Where;
+pub use stage::{CannotBegin, Where};
 
 use log::count_stale;
 use narrate::Narrator;
@@ -38,29 +38,36 @@ pub enum Story {
     Unsafe,
 }
 
-/// Tells a story, and says whether it went as told. Blocks for about ten seconds; Ctrl-C ends it early. What it made,
-/// files and keys in a coordinator, is gone afterwards.
+/// How a story ended.
+#[derive(Debug)]
+pub enum Ending {
+    /// As told.
+    AsTold,
+    /// Otherwise, and it was said how.
+    Otherwise,
+    /// It did not begin.
+    NotBegun(CannotBegin),
+}
+
+/// Tells a story. Blocks for about ten seconds; Ctrl-C ends it early. What it made, files and keys in a coordinator, is
+/// gone afterwards.
 ///
 /// # Errors
 /// Where `out` takes no more.
-pub fn tell(story: Story, place: Where, out: &mut dyn Write) -> io::Result<bool> {
-    let opening = match &place {
+pub fn tell(story: Story, place: Where, out: &mut dyn Write) -> io::Result<Ending> {
+    let mut stage = match stage::Real::new(place.clone()) {
+        Ok(stage) => stage,
+        Err(error) => return Ok(Ending::NotBegun(error)),
+    };
+    let opening = match place {
         Where::Embedded => "epochgate demo, on the embedded coordinator, all in this process".to_owned(),
         Where::Etcd(urls) => format!("epochgate demo, on etcd at {}, the rest in this process", urls.join(", ")),
     };
-    writeln!(out, "{opening}")?;
-    let mut stage = match stage::Real::new(place) {
-        Ok(stage) => stage,
-        Err(error) => {
-            writeln!(out, "The story cannot begin: {error}")?;
-            return Ok(false);
-        }
-    };
-    let told = play(story, &mut stage, out);
+    let told = writeln!(out, "{opening}").and_then(|()| play(story, &mut stage, out));
     if let Err(error) = stage.clear() {
         writeln!(io::stderr(), "what the demo made is not all gone: {error}").ok();
     }
-    told
+    Ok(if told? { Ending::AsTold } else { Ending::Otherwise })
 }
 
 /// Plays a story on a stage, and counts what was stale in the target's log.
@@ -86,7 +93,7 @@ fn play(story: Story, stage: &mut impl Stage, out: &mut dyn Write) -> io::Result
         let went = match (&told, story) {
             (Err(Failure::Out(_)), _) => return told.map(|()| false).or_else(ended_by_output),
             (Err(failure), _) => {
-                tell.line(&narrate::bad(&format!("The story did not go as told: {failure}.")))?;
+                tell.line(&narrate::bad(&format!("The story did not go as told: {failure}")))?;
                 false
             }
             (Ok(()), Story::Safe) => stale == 0,

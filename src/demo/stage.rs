@@ -13,7 +13,7 @@ use super::shop::Sidecar;
 use super::story::Stage;
 use crate::clock::{Entropy as _, HostClock, HostEntropy};
 use crate::config::resolved::CoordinatorKind;
-use crate::config::{self, Config, Overrides, Single};
+use crate::config::{self, Config, Overrides, Problem, Single};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
 use crate::coordinator::store::{Change, Keys, Range, Store, StoreError, Txn};
@@ -26,6 +26,20 @@ pub enum Where {
     Embedded,
     /// In etcd at these URLs, under a prefix of its own.
     Etcd(Vec<String>),
+}
+
+/// Why the story cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum CannotBegin {
+    /// The coordinator is not named as it should be.
+    #[error("the coordinator is not named as it should be")]
+    Config(Vec<Problem>),
+    /// It does not answer, or cannot be used.
+    #[error("the coordinator cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// This host gives no folder or no runtime.
+    #[error("cannot prepare a temporary folder: {0}")]
+    Host(#[from] io::Error),
 }
 
 /// How many keys are deleted at once; etcd takes 128.
@@ -43,11 +57,17 @@ pub struct Real {
 }
 
 impl Real {
-    /// Prepares a temporary folder; nothing runs yet.
-    pub fn new(place: Where) -> io::Result<Real> {
+    /// Prepares a temporary folder, and asks the coordinator whether it is there; nothing runs yet.
+    pub fn new(place: Where) -> Result<Real, CannotBegin> {
         let name = random_name();
         let prefix = format!("/epochgate-demo/{name}/");
-        Ok(Real { place, prefix, folder: Folder::new(&name)?, running: Vec::new(), used: None })
+        let real = Real { place, prefix, folder: Folder::new(&name)?, running: Vec::new(), used: None };
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 9));
+        let config = real.config(Single::Guard, "guard", nowhere).map_err(CannotBegin::Config)?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let store = open(&config)?;
+        runtime.block_on(store.read(vec![Range::all(Keys::Under(String::new()))]))?;
+        Ok(real)
     }
 
     /// Ends everything, the last first, and takes away what it left in etcd; the folder goes with `self`. Everything
@@ -69,7 +89,9 @@ impl Real {
         upstream: SocketAddr,
         pause: Option<Pause>,
     ) -> Result<Sidecar, String> {
-        let config = self.config(single, id, upstream)?;
+        let config = self
+            .config(single, id, upstream)
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
         let mut world = World::host();
         if let Some(pause) = pause {
             let store = open(&config).map_err(|error| error.to_string())?;
@@ -85,7 +107,7 @@ impl Real {
         Ok(Sidecar { listen, admin })
     }
 
-    fn config(&self, single: Single, id: &str, upstream: SocketAddr) -> Result<Config, String> {
+    fn config(&self, single: Single, id: &str, upstream: SocketAddr) -> Result<Config, Vec<Problem>> {
         let path = |name: String| self.folder.0.join(name).display().to_string();
         let mut overrides = Overrides {
             id: Some(id.into()),
@@ -104,9 +126,7 @@ impl Real {
             Where::Embedded => overrides.embedded = Some(path("epochs".into())),
             Where::Etcd(urls) => overrides.etcd.clone_from(urls),
         }
-        config::load(None, &overrides, Some(single))
-            .map(|loaded| loaded.config)
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        config::load(None, &overrides, Some(single)).map(|loaded| loaded.config)
     }
 }
 

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::client::{self, Address, ClientError};
+use super::client::{self, Address, Answer, ClientError};
 use super::exit::Exit;
 use super::options::{AdminArgs, Output};
 use super::paint::plain;
-use super::{block_on, complain, operate};
+use super::{block_on, operate};
 use view::Status;
 
 /// Between two pictures of `--watch`.
@@ -47,12 +47,12 @@ pub fn run(args: &StatusArgs) -> Exit {
     let admin = &args.admin.admin;
     block_on(async {
         if !args.watch {
-            return finish(picture(admin, args.output).await);
+            return finish(admin, picture(admin, args.output).await);
         }
         // The first question decides whether there is anything to watch; later ones may fail and succeed again.
         let mut drawn = picture(admin, args.output).await;
         if drawn.is_err() {
-            return finish(drawn);
+            return finish(admin, drawn);
         }
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
@@ -79,44 +79,35 @@ pub fn run(args: &StatusArgs) -> Exit {
 /// Why there is no picture.
 enum Trouble {
     Client(ClientError),
-    /// An answer, and not the one expected.
-    Answer(String),
+    /// An answer, and not a status.
+    Answer(Answer),
 }
 
 impl Trouble {
-    fn strange(admin: &Address, what: &dyn std::fmt::Display) -> Trouble {
-        Trouble::Answer(format!("{admin} gave an answer that is no status: {}", plain(&what.to_string())))
-    }
-
     fn text(&self) -> String {
         match self {
             Trouble::Client(error) => error.to_string(),
-            Trouble::Answer(text) => text.clone(),
+            Trouble::Answer(answer) => plain(&operate::said(answer)),
         }
     }
 }
 
-fn finish(drawn: Result<String, Trouble>) -> Exit {
+fn finish(admin: &Address, drawn: Result<String, Trouble>) -> Exit {
     match drawn {
         Ok(text) => super::print(&text),
         Err(Trouble::Client(error)) => operate::unreachable(&error),
-        Err(Trouble::Answer(text)) => {
-            complain::error_with_help(&text, &"is this the admin address of an epochgate process (--admin)?");
-            Exit::Unreachable
-        }
+        Err(Trouble::Answer(answer)) => operate::no_answer_to_look_at(admin, &answer),
     }
 }
 
 async fn picture(admin: &Address, output: Output) -> Result<String, Trouble> {
     let answer = client::get(admin, "/api/v1/status").await.map_err(Trouble::Client)?;
-    if !answer.status.is_success() {
-        return Err(Trouble::strange(admin, &operate::said(&answer)));
+    let read: Option<Status> = serde_json::from_slice(&answer.body).ok();
+    match read.filter(|_| answer.status.is_success()) {
+        None => Err(Trouble::Answer(answer)),
+        Some(_) if output == Output::Json => Ok(format!("{}\n", answer.text().trim_end())),
+        Some(status) => Ok(render::status(&status, jiff::Timestamp::now())),
     }
-    let status: Status = serde_json::from_slice(&answer.body).map_err(|e| Trouble::strange(admin, &e))?;
-    Ok(match output {
-        Output::Json => format!("{}\n", answer.text().trim_end()),
-        Output::Table => render::status(&status, jiff::Timestamp::now()),
-    })
 }
 
 /// One picture of a series: in place of the one before on a terminal, behind it elsewhere.
