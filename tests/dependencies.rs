@@ -14,7 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("clock", &["fence"]),
     // What the configuration says, as plain data: a leaf, so that everything may read it.
     ("rules", &["fence", "protocol::Kind", "protocol::Facts", "protocol::Fields"]),
-    ("config", &["fence", "rules"]),
+    ("config", &["fence", "rules", "protocol::Kind"]),
     // Bytes and connections.
     ("net", &["fence", "clock", "config"]),
     ("protocol", &["fence", "clock", "config", "net", "rules"]),
@@ -26,7 +26,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.
     ("mailbox", &["fence", "clock", "config", "event"]),
-    ("roles", &["fence", "config", "event", "protocol", "rules"]),
+    ("demo", &["*"]),
+    ("roles", &["fence", "clock", "config", "event", "protocol", "rules"]),
     ("guard", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
     ("stamp", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
     (
@@ -40,7 +41,26 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("coordinator", &["fence", "clock", "config"]),
     ("disk", &["fence"]),
     ("state_dir", &["fence", "clock", "disk"]),
-    ("control", &["fence", "admin::status", "clock", "config", "coordinator", "disk", "event", "mailbox", "state_dir"]),
+    // Of the admin side, control knows what may be asked of it: the trait that it implements, and its words.
+    (
+        "control",
+        &[
+            "fence",
+            "admin::Command",
+            "admin::CommandError",
+            "admin::Control",
+            "admin::Status",
+            "admin::status",
+            "clock",
+            "config",
+            "coordinator",
+            "disk",
+            "event",
+            "mailbox",
+            "metrics",
+            "state_dir",
+        ],
+    ),
     ("admin", &["fence", "clock", "config", "event", "metrics"]),
     // The edges put it all together.
     ("run", &["*"]),

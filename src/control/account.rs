@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use super::{Control, accounts};
+use super::Control;
 use crate::admin::status::{
     CoordinatorStatus, DoorStatus, GateStatus, HandoffStatus, Holder, Leader, ListenerStatus, Phase, ResourceStatus,
     Standing, State, Status,
@@ -19,12 +19,27 @@ use crate::coordinator::records::{DoorKind, DoorMode, EpochRecord, LeaderRecord,
 use crate::fence::handoff::{Claim, Phase as Stands};
 use crate::fence::tenure::Armed;
 use crate::fence::{Moment, Resource, Stamp};
-use crate::mailbox::{Account, GateId};
+use crate::mailbox::{Account, GateId, ToWorker};
 
 /// So many holders are named.
 const HOLDERS: usize = 16;
 /// A worker that is too busy to give its account within this is left out of the counts.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What every worker says of itself, asked at once; a worker that is gone says nothing.
+pub(super) async fn accounts(workers: Vec<mpsc::UnboundedSender<ToWorker>>) -> Vec<Account> {
+    let mut answers = Vec::with_capacity(workers.len());
+    for worker in workers {
+        let (reply, answer) = oneshot::channel();
+        let _ = worker.send(ToWorker::Report(reply));
+        answers.push(answer);
+    }
+    let mut accounts = Vec::with_capacity(answers.len());
+    for answer in answers {
+        accounts.extend(answer.await);
+    }
+    accounts
+}
 
 /// The gates of each resource, in the order in which the status shows them.
 type Places = BTreeMap<Resource, Vec<GateId>>;

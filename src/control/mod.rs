@@ -24,6 +24,7 @@ pub mod calls;
 mod candidacy;
 mod doors;
 mod elections;
+mod failpoint;
 mod floors;
 mod gates;
 mod leaderships;
@@ -48,9 +49,10 @@ use crate::coordinator::store::{Committed, Keys, Lease, Store, StoreError};
 use crate::event::{Event, EventSink};
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Epoch, Moment, Resource, Term};
-use crate::mailbox::{Account, Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
+use crate::mailbox::{Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
 use crate::state_dir::{FloorEvent, FloorWriter};
 pub use calls::{Call, Handle};
+use failpoint::failpoint;
 
 /// What control is made of.
 pub struct Setup {
@@ -490,29 +492,3 @@ impl Control {
         });
     }
 }
-
-/// What every worker says of itself, asked at once; a worker that is gone says nothing.
-async fn accounts(workers: Vec<mpsc::UnboundedSender<ToWorker>>) -> Vec<Account> {
-    let mut answers = Vec::with_capacity(workers.len());
-    for worker in workers {
-        let (reply, answer) = tokio::sync::oneshot::channel();
-        let _ = worker.send(ToWorker::Report(reply));
-        answers.push(answer);
-    }
-    let mut accounts = Vec::with_capacity(answers.len());
-    for answer in answers {
-        accounts.extend(answer.await);
-    }
-    accounts
-}
-
-/// A place where the tests stop the process dead, to see what a start after it makes of what it left behind.
-#[cfg(feature = "danger-test-switches")]
-fn failpoint(name: &str) {
-    if std::env::var("EPOCHGATE_DANGER_FAILPOINT").is_ok_and(|wanted| wanted == name) {
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
-    }
-}
-
-#[cfg(not(feature = "danger-test-switches"))]
-fn failpoint(_name: &str) {}

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{Control, Ended, Internal, accounts};
+use super::account::accounts;
+use super::{Control, Ended, Internal};
 use crate::coordinator::doors as records;
 use crate::event::TermEnd;
 use crate::fence::{Moment, Resource, Term};

@@ -16,6 +16,7 @@ use crate::disk::HostDisk;
 use crate::event::sink::Recorder;
 use crate::fence::gate::Order;
 use crate::fence::tenure::Armed;
+use crate::mailbox::Account;
 use crate::rules::Rules;
 use crate::state_dir::StateDir;
 

@@ -28,7 +28,7 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
             no_answer: vec![],
         },
         resource: serves.first().cloned(),
-        rules: crate::rules::Rules::default(),
+        rules: crate::rules::Rules::new(vec![], serves.first(), serves.iter()),
         serves: serves.to_vec(),
         limits: Limits {
             connections: 1,
