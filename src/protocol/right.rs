@@ -46,6 +46,12 @@ pub trait Keeper {
     /// Takes the proof back.
     fn settle(&self, proof: Proof, tag: usize, how: Settled);
 
+    /// Whether a write that is under way may send another chunk: asked before each. A shared door whose session has
+    /// run out says no (DESIGN 3.2), and the write is cut; an epoch that moved on does not (that is the drain's).
+    fn may_send(&self) -> bool {
+        true
+    }
+
     /// Resolves when the fence wants something of the request; `None` for one that it never touches (a read).
     fn signal(&self, proof: &Proof, tag: usize) -> Option<Signal>;
 }
@@ -138,6 +144,11 @@ impl Right {
     /// The refusal to answer with.
     pub fn confirm(&self) -> Result<(), Box<Refusal>> {
         self.proof.as_ref().map_or(Ok(()), |proof| self.keeper.confirm(proof, self.tag))
+    }
+
+    /// Who is asked before each chunk of a write; nobody is for a read.
+    pub fn keeper(&self) -> Option<Rc<dyn Keeper>> {
+        (self.kind() == Kind::Write).then(|| Rc::clone(&self.keeper))
     }
 
     /// See [`Keeper::signal`].

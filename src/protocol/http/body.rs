@@ -15,6 +15,7 @@ use super::head::Names;
 use super::link::Link;
 use super::pipe::Reader;
 use super::reception::Reception;
+use crate::protocol::right::Keeper;
 
 /// A body that ended before its end: the connection that it goes to is cut, so that nobody takes it for whole.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
@@ -109,6 +110,9 @@ pub enum Spoilt {
     /// A trailer pretends to be a stamp.
     #[error("a trailer carries the stamp's name")]
     StampInTrailer,
+    /// The door may send nothing more.
+    #[error("this door may send nothing more")]
+    Shut,
     /// This side gave it up.
     #[error("the request was given up")]
     GivenUp,
@@ -204,12 +208,18 @@ pub struct UploadBody {
     /// Hyper mistakes a reset for an end in HTTP/2 bodies.
     check_end: bool,
     names: Rc<Names>,
+    keeper: Option<Rc<dyn Keeper>>,
     upload: Rc<Upload>,
 }
 
-/// Wraps a request's body; `check_end` for one that comes over HTTP/2. Not polled before hyper does it, so that
-/// `100 Continue` is not said before the request is admitted.
-pub fn upload(from: Incoming, check_end: bool, names: Rc<Names>) -> (UploadBody, Rc<Upload>) {
+/// Wraps a request's body; `check_end` for one that comes over HTTP/2; `keeper` is asked before each chunk. Not polled
+/// before hyper does it, so that `100 Continue` is not said before the request is admitted.
+pub fn upload(
+    from: Incoming,
+    check_end: bool,
+    names: Rc<Names>,
+    keeper: Option<Rc<dyn Keeper>>,
+) -> (UploadBody, Rc<Upload>) {
     let upload = Rc::new(Upload {
         whole: Cell::new(is_whole(&from)),
         spoilt: Cell::new(None),
@@ -220,7 +230,7 @@ pub fn upload(from: Incoming, check_end: bool, names: Rc<Names>) -> (UploadBody,
         hyper: Cell::new(None),
         owner: Cell::new(None),
     });
-    (UploadBody { from, check_end, names, upload: Rc::clone(&upload) }, upload)
+    (UploadBody { from, check_end, names, keeper, upload: Rc::clone(&upload) }, upload)
 }
 
 /// Whether nothing more is to come: its end was seen, or its announced length is there.
@@ -249,6 +259,9 @@ impl Body for UploadBody {
             return Poll::Pending;
         };
         upload.stand(false);
+        if this.keeper.as_ref().is_some_and(|keeper| !keeper.may_send()) {
+            return Poll::Ready(Some(Err(upload.spoil(Spoilt::Shut))));
+        }
         match frame {
             Some(Ok(mut frame)) => {
                 if let Some(trailers) = frame.trailers_mut() {

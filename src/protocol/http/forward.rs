@@ -47,6 +47,12 @@ pub enum Trouble {
     Closing,
 }
 
+impl Trouble {
+    fn of(spoilt: Spoilt) -> Trouble {
+        if spoilt == Spoilt::Shut { Trouble::Fenced } else { Trouble::Spoilt(spoilt) }
+    }
+}
+
 /// Why a request got no answer of the upstream's.
 enum Failed {
     /// The role took its word back: nothing has left.
@@ -186,7 +192,7 @@ impl Flight {
         let (mut head, body) = answer.into_parts();
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let refused = head.headers.get(head::REFUSED).filter(|_| !self.http.strip_refused);
-        let outcome = refused.and_then(refuse::outcome_of_passed_refusal).unwrap_or(Outcome::Answered);
+        let passed = refused.and_then(refuse::outcome_of_passed_refusal);
         self.http.names.strip_answer(&mut head.headers, upgraded, self.http.strip_refused);
         head.version = Version::HTTP_11;
         head.extensions.remove::<hyper::upgrade::OnUpgrade>();
@@ -195,16 +201,26 @@ impl Flight {
         if upgraded {
             return Begun::Whole(self.upgrade(head).await);
         }
-        let no_answer = self.right().kind() == Kind::Write
-            && self.http.mechanisms.keeps(Mechanism::NoAnswer)
-            && self.http.listener.upstream.no_answer.contains(&status.as_u16());
-        let outcome = if no_answer { Outcome::Unknown } else { outcome };
+        let (no_answer, outcome) = self.meaning(status, passed);
         let check_end = self.http2 && self.http.mechanisms.keeps(Mechanism::Truncation);
         let reception = Reception::new(self, body, check_end, no_answer, outcome);
         if reception.is_over() {
             return Begun::Whole(head.map(|()| Answer::empty()));
         }
         Begun::Head(head, Box::new(reception))
+    }
+
+    /// What a whole answer says of the request: whether it is none at all, and what became of it.
+    fn meaning(&self, status: StatusCode, passed: Option<Outcome>) -> (bool, Outcome) {
+        let counts = self.right().kind() == Kind::Write && self.http.mechanisms.keeps(Mechanism::NoAnswer);
+        match passed {
+            // A sidecar further on knows better than its status says.
+            Some(outcome) => (counts && outcome == Outcome::Unknown, outcome),
+            None if counts && self.http.listener.upstream.no_answer.contains(&status.as_u16()) => {
+                (true, Outcome::Unknown)
+            }
+            None => (false, Outcome::Answered),
+        }
     }
 
     /// Sends the request, and waits for the head of the answer.
@@ -285,12 +301,10 @@ impl Flight {
 
     /// Hyper gave up on the connection while the request was on it.
     fn broken(&mut self, error: &hyper::Error) -> Failed {
-        let untouched = self.lease.as_ref().is_some_and(|lease| {
-            lease.link().reset();
-            lease.is_untouched()
-        });
-        let spoilt = self.upload.spoilt().map(Trouble::Spoilt);
+        let untouched = self.lease.as_ref().is_some_and(Lease::is_ended_untouched);
+        let spoilt = self.upload.spoilt().map(Trouble::of);
         match (untouched, spoilt) {
+            (_, Some(Trouble::Fenced)) => Failed::Trouble(Trouble::Fenced),
             (true, Some(spoilt)) => Failed::NeverSent(spoilt),
             (true, None) => Failed::Unreachable(error.to_string()),
             (false, Some(spoilt)) => Failed::Trouble(spoilt),
@@ -310,7 +324,7 @@ impl Flight {
             return Poll::Ready(Trouble::Closing);
         }
         if let Some(spoilt) = self.upload.spoilt() {
-            return Poll::Ready(Trouble::Spoilt(spoilt));
+            return Poll::Ready(Trouble::of(spoilt));
         }
         self.upload.watch(context);
         self.poll_late(context)
@@ -394,7 +408,9 @@ impl Flight {
         let (reason, detail) = match trouble {
             Trouble::Fenced => (
                 Reason::FencedInFlight,
-                "The request was cut because the epoch moved on; whether it was applied is not known.".to_owned(),
+                "The request was cut because this side may send nothing more of its epoch; whether it was applied is not \
+                 known."
+                    .to_owned(),
             ),
             Trouble::Late => (
                 Reason::UpstreamTimeout,

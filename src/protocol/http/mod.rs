@@ -224,7 +224,7 @@ impl Http {
             UpstreamVersion::Http2 => true,
         };
         let check_end = seen.is_http2() && self.mechanisms.keeps(Mechanism::Truncation);
-        let (body, upload) = body::upload(body, check_end, Rc::clone(&self.names));
+        let (body, upload) = body::upload(body, check_end, Rc::clone(&self.names), right.keeper());
         let Some(request) = self.request(&mut seen, body, &right, http2) else {
             right.settle(Settled::NothingLeft);
             client.note_unread();

@@ -372,9 +372,16 @@ impl Lease {
         self.carries = Carries::Nothing;
     }
 
-    /// Whether it is certain that nothing of the request has left.
-    pub fn is_untouched(&self) -> bool {
-        matches!(self.kind(), Kind::One(_)) && self.link().written() == self.written_before
+    /// Hyper gave the request up: whether it is certain that nothing of it has left, nor will. (Of a connection that
+    /// others share nobody can tell.)
+    pub fn is_ended_untouched(&self) -> bool {
+        match self.kind() {
+            Kind::One((one, _)) => {
+                one.link.reset();
+                one.link.written() == self.written_before
+            }
+            Kind::Many(_) => false,
+        }
     }
 
     /// When the kernel last took something of this request, where that can be told from others'.

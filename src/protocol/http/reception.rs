@@ -58,7 +58,10 @@ impl Reception {
 
     /// The next part. The request is settled before the last one, or the error, is handed out.
     pub fn poll_frame(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Trouble>>> {
-        let Some(flight) = &mut self.flight else { return Poll::Ready(None) };
+        let Some(flight) = &mut self.flight else {
+            let again = || Err(Trouble::Broken("it broke off before".to_owned()));
+            return Poll::Ready(self.broken.then(again));
+        };
         let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) else {
             if !std::mem::replace(&mut self.waits, true) {
                 flight.waits_since = Instant::now();

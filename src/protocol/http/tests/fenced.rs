@@ -165,3 +165,38 @@ fn a_stamping_sidecar_passes_a_guards_refusal_on() {
         assert!(world.role.refused.borrow().is_empty());
     });
 }
+
+#[test]
+fn a_passed_refusal_says_itself_what_became_of_the_write() {
+    for (reason, how, outcome) in [
+        (Reason::UpstreamUnreachable, Settled::Answered, Outcome::NotApplied),
+        (Reason::UpstreamBroken, Settled::Lost, Outcome::Unknown),
+    ] {
+        run(async {
+            let world = world(|change| change.strip_refused = false).await;
+            let (mut client, mut target, _) = world.sent(PUT).await;
+            target.exactly(3).await;
+            let refused = format!("fencing-refused: {reason}\r\n");
+            target.send(&format!("HTTP/1.1 502 No\r\n{refused}content-length: 2\r\n\r\n{{}}")).await;
+            assert!(client.answer().await.0.contains(&refused));
+            world.role.until_settled(how).await;
+            world.role.until_finished(Kind::Write, outcome).await;
+        });
+    }
+}
+
+#[test]
+fn a_door_that_may_send_nothing_more_is_asked_before_each_chunk() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) =
+            world.sent("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 9\r\n\r\nabc").await;
+        target.exactly(3).await;
+        world.role.writes.shut.set(true);
+        client.send("defghi").await;
+        assert!(target.is_reset().await);
+        assert!(client.answer().await.0.contains("fenced_in_flight"));
+        world.role.until_settled(Settled::Lost).await;
+        assert_eq!(*world.role.refused.borrow(), [Reason::FencedInFlight]);
+    });
+}

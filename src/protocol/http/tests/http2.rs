@@ -427,3 +427,50 @@ fn connect_is_refused() {
         assert!(world.role.paths.borrow().is_empty());
     });
 }
+
+#[test]
+fn one_stream_that_the_target_resets_takes_no_other_with_it() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut sender, _connection) = client(world.address).await;
+        let (lost, _) = sender.send_request(put("/lost"), true).expect("sent");
+        let (kept, _) = sender.send_request(put("/kept"), true).expect("sent");
+        let mut target = h2_target(&world, 10).await;
+        let mut waiting = HashMap::new();
+        for _ in 0..2 {
+            let (request, respond) = target.accept().await.expect("a request").expect("whole");
+            waiting.insert(request.uri().path().to_owned(), respond);
+        }
+        let connection = tokio::task::spawn_local(async move { while target.accept().await.is_some() {} });
+        waiting.remove("/lost").expect("it came").send_reset(Why::INTERNAL_ERROR);
+        let answer = lost.await.expect("an answer");
+        assert_eq!(answer.headers()["fencing-refused"], "upstream_broken");
+        assert_eq!(world.role.settled(), [Settled::Lost]);
+        waiting.remove("/kept").expect("it came").send_response(Response::new(()), true).expect("answered");
+        assert_eq!(kept.await.expect("an answer").status(), 200);
+        until("settled", || world.role.settled() == [Settled::Lost, Settled::Answered]).await;
+        connection.abort();
+    });
+}
+
+#[test]
+fn a_connection_that_the_target_ends_is_followed_by_another() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut sender, _connection) = client(world.address).await;
+        let (answer, _) = sender.send_request(put("/a"), true).expect("sent");
+        let mut target = h2_target(&world, 10).await;
+        let (_request, mut respond) = target.accept().await.expect("a request").expect("whole");
+        respond.send_response(Response::new(()), true).expect("answered");
+        target.graceful_shutdown();
+        let connection = tokio::task::spawn_local(async move { while target.accept().await.is_some() {} });
+        assert_eq!(answer.await.expect("an answer").status(), 200);
+        connection.await.expect("an orderly end");
+        let (answer, _) = sender.send_request(put("/b"), true).expect("sent");
+        let second = tokio::task::spawn_local(echo(h2_target(&world, 10).await));
+        let (path, _) = all(answer.await.expect("an answer").into_body()).await.expect("a whole body");
+        assert_eq!(path, b"/b");
+        assert_eq!(world.role.settled(), [Settled::Answered; 2]);
+        second.abort();
+    });
+}

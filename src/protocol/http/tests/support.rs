@@ -54,6 +54,8 @@ pub struct Books {
     pub unconfirmed: RefCell<Option<Box<Refusal>>>,
     /// What happens at the next confirmation.
     pub at_confirm: Cell<Option<Box<dyn FnOnce()>>>,
+    /// Whether nothing more may be sent.
+    pub shut: Cell<bool>,
     pub caller: RefCell<Option<Caller>>,
 }
 
@@ -69,6 +71,10 @@ impl Keeper for Books {
 
     fn settle(&self, _: Proof, _: usize, how: Settled) {
         self.settled.borrow_mut().push(how);
+    }
+
+    fn may_send(&self) -> bool {
+        !self.shut.get()
     }
 
     fn signal(&self, _: &Proof, _: usize) -> Option<Signal> {
