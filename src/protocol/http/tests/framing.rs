@@ -7,7 +7,7 @@ use crate::protocol::right::Settled;
 
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
-/// CRATES section 3: what is refused before the target has seen any of it.
+/// What is refused before the target has seen any of it.
 #[test]
 fn what_is_ambiguous_goes_no_further() {
     let refused = [

@@ -92,7 +92,7 @@ fn an_http2_client_reaches_an_http1_target() {
     });
 }
 
-/// The bug of CRATES section 3: hyper takes RST_STREAM(NO_ERROR) for the end of the body.
+/// Hyper 1.12 takes RST_STREAM(NO_ERROR) for the end of the body.
 #[test]
 fn an_upload_that_is_reset_is_never_delivered_as_whole() {
     for why in [Why::NO_ERROR, Why::CANCEL] {
