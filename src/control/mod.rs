@@ -244,6 +244,7 @@ pub async fn run(setup: Setup) -> Ended {
         workers: setup.workers,
     };
     control.start_gates();
+    let mut workers_left = true;
     let ended = loop {
         control.finish_round();
         if let Some(ended) = control.stop.ended.take() {
@@ -252,7 +253,10 @@ pub async fn run(setup: Setup) -> Ended {
         let wake = control.wakes_at();
         let pause = wake.map_or(PING_EVERY, |wake| wake.since(control.clock.now())).min(PING_EVERY);
         let input = tokio::select! {
-            message = from_workers.recv() => Input::Worker(message),
+            message = from_workers.recv(), if workers_left => {
+                workers_left = message.is_some();
+                Input::Worker(message)
+            }
             Some(event) = sessions.recv() => Input::Session(event),
             Some(observed) = observations.recv() => Input::Observed(observed),
             event = disk(&mut from_disk) => Input::Floors(event),
@@ -287,6 +291,8 @@ impl Control {
     fn take(&mut self, input: Input) {
         match input {
             Input::Worker(Some(message)) => self.worker_says(message),
+            // All of them are gone: as they should be where each has said that it stopped.
+            Input::Worker(None) if self.stop.all_stopped(self.workers.len()) => {}
             Input::Worker(None) => self.stop.end(Ended::WorkerLost(WorkerId(0))),
             Input::Session(event) => self.session_says(event),
             Input::Observed(Observed::Read(reading)) => self.observe(reading),

@@ -52,6 +52,11 @@ impl Stop {
         self.phase != Phase::Running
     }
 
+    /// Whether each of so many workers has said that it stopped.
+    pub(super) fn all_stopped(&self, workers: usize) -> bool {
+        self.stopped.len() == workers
+    }
+
     /// Ends control with this, unless it ended already.
     pub(super) fn end(&mut self, ended: Ended) {
         self.ended.get_or_insert(ended);
@@ -151,7 +156,7 @@ impl Control {
                 self.stop.phase = Phase::WorkersFinish;
                 self.tell_all(|| ToWorker::Stop);
             }
-            Phase::WorkersFinish if self.stop.stopped.len() == self.workers.len() => self.note_leaving(),
+            Phase::WorkersFinish if self.stop.all_stopped(self.workers.len()) => self.note_leaving(),
             Phase::Noting(0) if self.floors.is_settled() => self.leave(true),
             Phase::Noting(more) if more > 0 && self.floors.is_settled() => {
                 self.stop.phase = Phase::Noting(more - 1);

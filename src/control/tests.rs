@@ -123,7 +123,8 @@ fn stamp() -> Arc<Listener> {
 struct Process {
     handle: Handle,
     events: Arc<Recorder>,
-    to_control: mpsc::UnboundedSender<ToControl>,
+    /// None once it has stopped, as with a worker whose thread has ended.
+    to_control: Option<mpsc::UnboundedSender<ToControl>>,
     from_control: mpsc::UnboundedReceiver<ToWorker>,
     standing: Option<Arc<crate::fence::tenure::Standing>>,
     ended: tokio::task::JoinHandle<Ended>,
@@ -180,7 +181,7 @@ impl Process {
             by_time: true,
             mechanisms: Mechanisms::all(),
         });
-        Process { handle, events, to_control, from_control, standing: None, ended, gate }
+        Process { handle, events, to_control: Some(to_control), from_control, standing: None, ended, gate }
     }
 
     /// Plays the worker until `until` holds.
@@ -200,7 +201,11 @@ impl Process {
 
     fn play_one(&mut self, message: ToWorker) {
         let (worker, gate) = (WorkerId(0), GateId(0));
-        let say = |message| self.to_control.send(message).expect("control runs");
+        let say = |message| {
+            if let Some(to_control) = &self.to_control {
+                to_control.send(message).expect("control runs");
+            }
+        };
         match message {
             ToWorker::Order(_, order) => {
                 let fences = matches!(order, Order::Fence(_));
@@ -217,7 +222,10 @@ impl Process {
                 let _ = reply.send(Account::default());
             }
             ToWorker::Ping(number) => say(ToControl::Pong(worker, number)),
-            ToWorker::Stop | ToWorker::Abort => say(ToControl::Stopped { worker, unclean: Vec::new() }),
+            ToWorker::Stop | ToWorker::Abort => {
+                say(ToControl::Stopped { worker, unclean: Vec::new() });
+                self.to_control = None;
+            }
             _ => {}
         }
     }
