@@ -89,7 +89,8 @@ fn subscriber(
     let queue = Queue { lines: Arc::new(Lines::start("log", Some(queue), form, output)?), dropped };
     let (filter, reload) = reload::Layer::new(filter(level));
     let lines = if json {
-        fmt::layer().json().flatten_event(true).with_writer(queue.clone()).boxed()
+        // Without the module that a line comes from: its key would be `target`, which is a field of ours.
+        fmt::layer().json().flatten_event(true).with_target(false).with_writer(queue.clone()).boxed()
     } else {
         fmt::layer().with_ansi(colour).with_target(false).with_writer(queue.clone()).boxed()
     };
@@ -199,7 +200,7 @@ mod tests {
             subscriber(true, false, Level::INFO, 64, Box::new(page.clone())).expect("the log starts");
         tracing::subscriber::with_default(subscriber, || {
             tracing::debug!("too quiet");
-            tracing::info!(resource = "orders", "opened");
+            tracing::info!(resource = "orders", target = "api", "opened");
             tracing::info!(target: "h2::client", "a library talks");
             handle.set_level(Level::DEBUG);
             tracing::debug!("quiet");
@@ -210,6 +211,8 @@ mod tests {
         let messages: Vec<_> = lines.iter().map(|line| line["message"].as_str().expect("a message")).collect();
         assert_eq!(messages, ["opened", "quiet"]);
         assert_eq!(lines[0]["resource"], "orders");
+        assert_eq!(lines[0]["target"], "api");
+        assert_eq!(text.matches("\"target\"").count(), 1, "{text}");
     }
 
     #[test]

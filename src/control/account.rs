@@ -152,10 +152,10 @@ impl Control {
             Claim::Blocked(by) => Some(Arc::clone(by)),
             _ => None,
         };
-        let residue = u64::try_from(state.handoff.residue(now).as_millis()).unwrap_or(u64::MAX);
+        let residue = state.handoff.residue(now);
         let regression = state.handoff.is_regressed().then(|| {
             let floor = state.handoff.term().map_or(0, |term| term.epoch.number());
-            format!("the coordinator went backwards; waits for an election above {floor}, minted after this door's record was back")
+            format!("an election above {floor}, minted after this door's record was back")
         });
         GateStatus {
             target: several.then(|| Arc::clone(&state.name.target)),
@@ -165,7 +165,7 @@ impl Control {
             in_flight: 0,
             lost: 0,
             held: 0,
-            residue_ms: residue,
+            residue_ms: u64::try_from(residue.as_millis()).unwrap_or(u64::MAX),
             holders: Vec::new(),
             blocked_by,
             waits_for: self.waits_for(gate, residue).map(Into::into),
@@ -173,7 +173,7 @@ impl Control {
         }
     }
 
-    fn waits_for(&self, gate: GateId, residue: u64) -> Option<String> {
+    fn waits_for(&self, gate: GateId, residue: Duration) -> Option<String> {
         let state = self.gates.get(gate);
         let door = self.doors.of(&state.name.target);
         Some(match state.handoff.phase() {
@@ -184,7 +184,7 @@ impl Control {
             Stands::Unknown => "the first election".to_owned(),
             Stands::Fencing => "the floor file and every worker".to_owned(),
             Stands::Draining => "writes of a lower epoch that are in flight or lost".to_owned(),
-            Stands::Quarantine => format!("what a predecessor forwarded: {residue} ms more"),
+            Stands::Quarantine => format!("what a predecessor forwarded: {:.1} s more", residue.as_secs_f64()),
             Stands::Blocked => {
                 let by = door.and_then(|door| door.blocked_by.as_deref()).unwrap_or("another door");
                 format!("the record of door {by}: if it is dead, `epochgate doors forget {by}`")

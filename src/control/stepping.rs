@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 use super::account::accounts;
 use super::{Control, Ended, Internal};
 use crate::coordinator::doors as records;
+use crate::coordinator::keys;
+use crate::coordinator::records::LeaderRecord;
 use crate::event::TermEnd;
 use crate::fence::{Moment, Resource, Term};
 use crate::mailbox::{GateId, ToWorker, WorkerId};
@@ -73,7 +75,7 @@ impl Control {
     /// An operator asks this process to give one leadership up.
     pub(super) fn step_down(&mut self, resource: &Resource, force: bool, reply: oneshot::Sender<Result<(), String>>) {
         if self.writer.standing.tenure(resource).is_none() {
-            let _ = reply.send(Err(format!("this writer does not lead {resource}")));
+            let _ = reply.send(Err(self.why_not_led(resource)));
             return;
         }
         if !force && !self.another_would_lead(resource) {
@@ -89,9 +91,22 @@ impl Control {
         self.give_back(resource, TermEnd::StepDown, Some(reply));
     }
 
+    fn why_not_led(&self, resource: &Resource) -> String {
+        if !self.config.resources.contains_key(resource) {
+            return format!("no resource {resource} is configured here");
+        }
+        match self.view.record::<LeaderRecord>(&keys::leader(resource)) {
+            Some(leader) => {
+                let leader = leader.term.writer;
+                format!("this process does not lead {resource}, {leader} does: say it to that one's sidecar (--admin)")
+            }
+            None => format!("nobody leads {resource}"),
+        }
+    }
+
     fn another_would_lead(&self, resource: &Resource) -> bool {
-        let own = crate::coordinator::keys::candidate(resource, &self.config.id);
-        self.view.under(&crate::coordinator::keys::candidates(resource)).any(|entry| entry.key != own)
+        let own = keys::candidate(resource, &self.config.id);
+        self.view.under(&keys::candidates(resource)).any(|entry| entry.key != own)
     }
 
     /// Refuses new writes of the term, waits for those in flight, then deletes its key.

@@ -74,7 +74,7 @@ fn heading(status: &Status, now: Timestamp) -> String {
         word(&coordinator.revision)
     );
     if coordinator.regressions > 0 {
-        text += &styled(BAD, format_args!(", behind for {} resources", coordinator.regressions));
+        text += &styled(BAD, format_args!(", went backwards {} times since the start", coordinator.regressions));
     }
     text + "\n"
 }
@@ -185,14 +185,14 @@ fn notes(status: &Status) -> String {
             } else if let Some(what) = &gate.waits_for {
                 note(format!("waits for {what}"));
             }
-            if gate.residue_ms > 0 {
+            if gate.residue_ms > 0 && gate.phase.as_deref() != Some("quarantine") {
                 note(format!(
                     "this guard was not stopped in order; what it forwarded then may still land for {:.1} s",
                     seconds(gate.residue_ms)
                 ));
             }
             if let Some(regression) = &gate.regression {
-                note(format!("the coordinator is behind this guard: {regression}"));
+                note(format!("the coordinator is behind this guard; only the epoch at hand is admitted; waits for {regression}"));
             }
         }
         if resource.doors.iter().any(|door| door.mode.as_deref() == Some("audit") && !door.left) {
@@ -244,10 +244,9 @@ fn hint(status: &Status) -> String {
                     "follow the drain with `epochgate status --watch`; the last resort is `epochgate gate open --resource {name} --accept-reordering`"
                 );
             }
-            if phase(gate, &["shut", "unknown"]) {
-                return format!(
-                    "see why {name} is shut with `curl ADMIN/readyz?verbose`, and with `epochgate check -c FILE`"
-                );
+            let never_elected = resource.epoch.is_none() && resource.state.as_deref() == Some("vacant");
+            if phase(gate, &["shut", "unknown"]) && !never_elected {
+                return format!("why {name} is shut stands above; `epochgate check -c FILE` looks further");
             }
         }
     }
@@ -352,14 +351,16 @@ mod tests {
             change(&mut served);
             drawn(&served).lines().last().expect("a last line").to_owned()
         };
-        let gate = "/resources/0/gate";
         assert!(hint_with(|s| s["coordinator"]["up"] = json!(false)).contains("epochgate check"));
         assert!(hint_with(|s| s["resources"][0]["gate"]["phase"] = json!("draining")).contains("--watch"));
         assert!(hint_with(|s| s["resources"][0]["gate"]["blocked_by"] = json!("g-1")).contains("doors forget g-1"));
         let mut vacant = served();
         vacant["resources"][0]["state"] = json!("vacant");
         assert!(drawn(&vacant).contains("epochgate stamp --help"));
-        assert!(vacant.pointer(gate).is_some());
+        vacant["resources"][0]["gate"] = json!({"phase": "unknown", "waits_for": "the first election"});
+        assert!(drawn(&vacant).contains("why orders is shut"), "it had an epoch");
+        vacant["resources"][0].as_object_mut().expect("a mapping").remove("epoch");
+        assert!(drawn(&vacant).contains("epochgate stamp --help"), "nobody ever led");
     }
 
     #[test]
