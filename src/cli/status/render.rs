@@ -192,7 +192,9 @@ fn notes(status: &Status) -> String {
                 ));
             }
             if let Some(regression) = &gate.regression {
-                note(format!("the coordinator is behind this guard; only the epoch at hand is admitted; waits for {regression}"));
+                note(format!(
+                    "the coordinator is behind this guard; only the epoch at hand is admitted; waits for {regression}"
+                ));
             }
         }
         if resource.doors.iter().any(|door| door.mode.as_deref() == Some("audit") && !door.left) {
