@@ -129,9 +129,12 @@ impl Control {
             return if tenure.armed == Armed::No { State::Elected } else { State::Armed };
         }
         let Some(leader) = leader else { return State::Vacant };
-        let mut counting = doors.iter().filter(|door| door.mode == "enforce");
-        let drained = counting.all(|door| door.drained == Some(leader.term.epoch));
-        if drained && doors.iter().any(|door| door.alive) { State::Armed } else { State::Elected }
+        let open = |door: &DoorStatus| {
+            let forced = || self.report_of(resource, &door.target, &door.id).and_then(|report| report.forced);
+            door.drained == Some(leader.term.epoch) || forced() == Some(leader.term.epoch)
+        };
+        let all_open = doors.iter().filter(|door| door.mode == "enforce").all(open);
+        if all_open && doors.iter().any(|door| door.alive) { State::Armed } else { State::Elected }
     }
 
     fn standing_status(&self, resource: &Resource, now: Moment) -> Option<Standing> {
@@ -168,12 +171,12 @@ impl Control {
             residue_ms: u64::try_from(residue.as_millis()).unwrap_or(u64::MAX),
             holders: Vec::new(),
             blocked_by,
-            waits_for: self.waits_for(gate, residue).map(Into::into),
+            waits_for: self.waits_for(gate, residue, now).map(Into::into),
             regression: regression.map(Into::into),
         }
     }
 
-    fn waits_for(&self, gate: GateId, residue: Duration) -> Option<String> {
+    fn waits_for(&self, gate: GateId, residue: Duration, now: Moment) -> Option<String> {
         let state = self.gates.get(gate);
         let door = self.doors.of(&state.name.target);
         Some(match state.handoff.phase() {
@@ -187,16 +190,25 @@ impl Control {
             Stands::Quarantine => format!("what a predecessor forwarded: {:.1} s more", residue.as_secs_f64()),
             Stands::Blocked => {
                 let by = door.and_then(|door| door.blocked_by.as_deref()).unwrap_or("another door");
-                format!("the record of door {by}: if it is dead, `epochgate doors forget {by}`")
+                match door.and_then(|door| door.blocked_until) {
+                    Some(until) => {
+                        let left = until.since(now).as_secs_f64();
+                        format!("what door {by}, which is gone, may have forwarded: {left:.1} s more")
+                    }
+                    None => format!("door {by} to leave: if it is dead, `epochgate doors forget {by}`"),
+                }
             }
             Stands::Shut if self.floors.failing.is_some() => "the floor file, which cannot be written".to_owned(),
             Stands::Shut => "a session with the coordinator".to_owned(),
         })
     }
 
+    fn report_of(&self, resource: &Resource, target: &str, door: &str) -> Option<Report> {
+        self.view.record(&keys::report(resource, target, door))
+    }
+
     fn door_status(&self, resource: &Resource, door: &Door) -> DoorStatus {
-        let key = keys::report(resource, &door.name.target, &door.name.id);
-        let report = self.view.record::<Report>(&key);
+        let report = self.report_of(resource, &door.name.target, &door.name.id);
         DoorStatus {
             id: door.name.id.as_str().into(),
             target: door.name.target.as_str().into(),

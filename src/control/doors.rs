@@ -29,6 +29,8 @@ pub struct OwnDoor {
     state: State,
     pub(super) joined_at: Option<Revision>,
     pub(super) blocked_by: Option<String>,
+    /// When the door that blocks has been waited out, where time ends it.
+    pub(super) blocked_until: Option<Moment>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,6 +127,7 @@ impl OwnDoor {
             state: State::Due(Moment::default()),
             joined_at: None,
             blocked_by: None,
+            blocked_until: None,
         }
     }
 }
@@ -172,6 +175,7 @@ impl Control {
                 tracing::info!(target = %door.name.target, door = %door.name.id, %revision, "joined");
                 door.joined_at = Some(revision);
                 door.blocked_by = None;
+                door.blocked_until = None;
                 self.read_after_joining(number);
             }
             // The lease that the alive key went with is gone already.
@@ -191,6 +195,7 @@ impl Control {
             );
             door.blocked_by = Some(by.clone());
         }
+        door.blocked_until = until;
         let gates = door.gates.clone();
         self.claim(&gates, &Claim::Blocked(by.into()));
     }

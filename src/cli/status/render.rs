@@ -180,10 +180,11 @@ fn notes(status: &Status) -> String {
     for resource in &status.resources {
         for gate in resource.gates() {
             let mut note = |text: String| notes.push(format!("{}: {text}", resource.name));
-            if let Some(door) = &gate.blocked_by {
-                note(format!("kept shut by the record of door {door}"));
-            } else if let Some(what) = &gate.waits_for {
-                note(format!("waits for {what}"));
+            match (&gate.blocked_by, &gate.waits_for) {
+                (Some(_), Some(what)) => note(format!("kept shut; waits for {what}")),
+                (Some(door), None) => note(format!("kept shut by the record of door {door}")),
+                (None, Some(what)) => note(format!("waits for {what}")),
+                (None, None) => {}
             }
             if gate.residue_ms > 0 && gate.phase.as_deref() != Some("quarantine") {
                 note(format!(
@@ -229,7 +230,8 @@ fn listeners(status: &Status) -> String {
 
 /// The command that fits what is seen: the most urgent first.
 fn hint(status: &Status) -> String {
-    let blocked = |gate: &Gate| gate.blocked_by.clone();
+    let has_left = |id: &str| status.resources.iter().flat_map(|r| &r.doors).any(|door| door.id == id && door.left);
+    let blocked = |gate: &Gate| gate.blocked_by.clone().filter(|door| !has_left(door));
     if status.coordinator.up == Some(false) {
         return "the coordinator is away; see why with `epochgate check -c FILE`".into();
     }
@@ -356,6 +358,11 @@ mod tests {
         assert!(hint_with(|s| s["coordinator"]["up"] = json!(false)).contains("epochgate check"));
         assert!(hint_with(|s| s["resources"][0]["gate"]["phase"] = json!("draining")).contains("--watch"));
         assert!(hint_with(|s| s["resources"][0]["gate"]["blocked_by"] = json!("g-1")).contains("doors forget g-1"));
+        let forgotten = hint_with(|s| {
+            s["resources"][0]["gate"]["blocked_by"] = json!("g-1");
+            s["resources"][0]["doors"][0] = json!({"id": "g-1", "left": true});
+        });
+        assert!(!forgotten.contains("doors forget"), "it was said already: {forgotten}");
         let mut vacant = served();
         vacant["resources"][0]["state"] = json!("vacant");
         assert!(drawn(&vacant).contains("epochgate stamp --help"));
