@@ -139,7 +139,7 @@ impl Control {
 
     fn standing_status(&self, resource: &Resource, now: Moment) -> Option<Standing> {
         self.writer.campaigns.get(resource)?;
-        let tenure = self.writer.standing.tenure(resource);
+        let tenure = self.writer.standing.tenure(resource).filter(|_| self.writer.standing.leads(resource, now));
         let deadline = self.writer.deadline.filter(|_| tenure.is_some()).map(|deadline| deadline.since(now));
         Some(Standing {
             leads: tenure.is_some(),

@@ -137,12 +137,11 @@ impl Standing {
     /// Whether a request for `resource` may go, and with which term.
     pub fn stamp(&self, resource: &Resource, now: Moment, wish: Wish) -> Verdict {
         let Some(tenure) = self.tenures.get(resource) else { return self.without_a_term(resource, wish) };
-        if self.deadline.is_some_and(|deadline| now >= deadline) && self.keeps(Mechanism::Deadline) {
-            return self.refuse(
-                resource,
-                Reason::NotLeader,
-                "this writer led, but has not been able to renew its lease in time; another may lead now",
-            );
+        if self.is_over(now) {
+            let detail = "this writer led, but has not been able to renew its lease in time; another may lead now";
+            let refusal = Refusal::new(Reason::NotLeader, detail).with_resource(resource);
+            // Without a hint: the leader that it last saw is itself.
+            return Verdict::Refuse(Box::new(refusal.with_epochs(Some(tenure.term.epoch), None)));
         }
         if tenure.began > wish.bound_to && self.keeps(Mechanism::ConnectionBinding) {
             return self.refuse(
@@ -167,6 +166,15 @@ impl Standing {
             _ => {}
         }
         Verdict::Stamp(Stamped { term: tenure.term.clone(), until: self.deadline })
+    }
+
+    /// Whether this writer leads `resource` at `now`: it holds a term, and could renew its lease in time.
+    pub fn leads(&self, resource: &Resource, now: Moment) -> bool {
+        self.tenures.contains_key(resource) && !self.is_over(now)
+    }
+
+    fn is_over(&self, now: Moment) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline) && self.keeps(Mechanism::Deadline)
     }
 
     /// The version and the term under which a request for `resource` would be stamped now, armed or not.
@@ -227,6 +235,7 @@ mod tests {
         standing.begin(orders(), term(number));
         standing.deadline = Some(Moment::from_nanos(100));
         standing.tenures.get_mut(&orders()).expect("it leads").armed = Armed::Yes;
+        standing.leaders.insert(orders(), Leader { term: term(number), address: None });
         standing
     }
 
@@ -248,8 +257,12 @@ mod tests {
             panic!("it leads")
         };
         assert_eq!(stamped.term(), &term(3));
-        let late = standing.stamp(&orders(), Moment::from_nanos(100), wish(&standing));
-        assert_eq!(reason(late), Reason::NotLeader);
+        assert!(standing.leads(&orders(), Moment::from_nanos(99)));
+        assert!(!standing.leads(&orders(), Moment::from_nanos(100)));
+        let Verdict::Refuse(late) = standing.stamp(&orders(), Moment::from_nanos(100), wish(&standing)) else {
+            panic!("its deadline has passed")
+        };
+        assert_eq!((late.reason, late.leader), (Reason::NotLeader, None), "it would name itself");
     }
 
     #[test]
