@@ -64,8 +64,8 @@ fn rows(exposure: &Exposure) -> [(&'static str, &'static str, &Bound); 4] {
     [
         ("detected", "detected", &exposure.detected),
         ("fenced", "fenced", &exposure.fenced),
-        ("recovered", "recovered", &exposure.recovered),
-        ("recovered, with residue", "recovered_with_residue", &exposure.recovered_with_residue),
+        ("recovered, every old write answered", "recovered", &exposure.recovered),
+        ("recovered, a write lost or residue", "recovered_with_residue", &exposure.recovered_with_residue),
     ]
 }
 
