@@ -91,8 +91,8 @@ pub enum StateError {
     },
     /// The floors, or the door's id, are there and cannot be read, or they are gone.
     #[error(
-        "{path} cannot be used: {why}. Restore it, or start once with --adopt-floor, which keeps it aside, takes the \
-         floors from the coordinator and waits for residue"
+        "{path} cannot be used: {why}. Start once with --adopt-floor, which keeps it aside, takes the floors from the \
+         coordinator and waits for residue; an older copy of it is no help, it would admit what is over"
     )]
     Unreadable {
         /// The file.
