@@ -7,6 +7,7 @@
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use http::{Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
@@ -27,6 +28,11 @@ use crate::net::{Closing, Stage};
 use crate::protocol::right::Settled;
 use crate::protocol::signal::{Ask, Signal};
 use crate::protocol::{CutReason, Kind, Right};
+
+/// Found so long after it had passed, a time limit was not watched: this process, or its host, stood still.
+const STOOD_STILL: Duration = Duration::from_millis(100);
+/// What came in meanwhile lies in the sockets, and nobody has looked at it: so long it goes before the limit.
+const CATCHING_UP: Duration = Duration::from_millis(100);
 
 /// What ends a request that is under way before its answer is whole.
 #[derive(Clone, Debug)]
@@ -80,6 +86,8 @@ pub struct Flight {
     closing: Closing,
     http2: bool,
     timer: Pin<Box<Sleep>>,
+    /// Until when what came while this process stood still goes before a limit that passed meanwhile.
+    catching_up: Option<Instant>,
     /// Since when the next part of the answer has been waited for.
     pub(super) waits_since: Instant,
     finish: Option<Finish>,
@@ -116,6 +124,7 @@ impl Flight {
             closing,
             http2,
             timer: Box::pin(tokio::time::sleep_until(now)),
+            catching_up: None,
             waits_since: now,
             finish: Some(finish),
         }
@@ -337,10 +346,7 @@ impl Flight {
         loop {
             let now = Instant::now();
             let (deadline, trouble) = self.deadline();
-            if now >= deadline {
-                return Poll::Ready(trouble);
-            }
-            let look = deadline.min(now + shortest);
+            let Some(look) = self.next_look(now, deadline, shortest) else { return Poll::Ready(trouble) };
             let armed = self.timer.deadline();
             if armed <= now || armed > look {
                 self.timer.as_mut().reset(look);
@@ -349,6 +355,18 @@ impl Flight {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// When to look at the deadline again; `None` where it has passed.
+    fn next_look(&mut self, now: Instant, deadline: Instant, shortest: Duration) -> Option<Instant> {
+        if now < deadline {
+            self.catching_up = None;
+            return Some(deadline.min(now + shortest));
+        }
+        if self.catching_up.is_none() && now - deadline > STOOD_STILL {
+            self.catching_up = Some(now + CATCHING_UP);
+        }
+        self.catching_up.filter(|until| now < *until)
     }
 
     /// Until when something has to happen, and what it is if it does not.
