@@ -11,5 +11,6 @@ pub mod etcd;
 pub mod nginx;
 pub mod ports;
 pub mod process;
+pub mod sidecar;
 pub mod store_contract;
 pub mod upstream;
