@@ -247,7 +247,8 @@ impl Control {
             let found = self.view.under(&prefix).filter_map(|entry| from_value::<Report>(&entry.value));
             let Some(highest) = found.max_by_key(|report| report.floor) else { continue };
             let record = self.view.record::<EpochRecord>(&keys::epoch(&self.gates.get(gate).name.resource));
-            if record.is_some_and(|record| highest.floor.is_beyond_belief(record.term.epoch.number())) {
+            let beyond = record.is_some_and(|record| highest.floor.is_beyond_belief(record.term.epoch.number()));
+            if beyond && self.keeps(Mechanism::Belief) {
                 tracing::error!(floor = %highest.floor, "a recorded floor is beyond belief, and is left alone; see `epochgate rebase`");
                 continue;
             }

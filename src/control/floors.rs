@@ -7,6 +7,7 @@ use super::Control;
 use crate::event::Event;
 use crate::fence::floor::{Floor, Memory, Remembered};
 use crate::fence::handoff::{Event as Handoff, Persist};
+use crate::fence::mechanism::{Mechanism, Mechanisms};
 use crate::mailbox::GateId;
 use crate::state_dir::{FloorEvent, FloorWriter};
 
@@ -21,11 +22,12 @@ pub struct Floors {
     last: Option<u64>,
     /// The last failure, until a write succeeds.
     pub failing: Option<String>,
+    mechanisms: Mechanisms,
 }
 
 impl Floors {
     /// Over a file with this content.
-    pub fn new(writer: Option<FloorWriter>, memory: Memory) -> Floors {
+    pub fn new(writer: Option<FloorWriter>, memory: Memory, mechanisms: Mechanisms) -> Floors {
         Floors {
             writer,
             memory,
@@ -34,6 +36,7 @@ impl Floors {
             on_its_way: VecDeque::new(),
             last: None,
             failing: None,
+            mechanisms,
         }
     }
 
@@ -59,7 +62,8 @@ impl Floors {
         resource: &crate::fence::Resource,
     ) {
         let floor = Floor { drained: persist.drained, forced: persist.forced, ..Floor::of(&persist.term) };
-        self.memory.put(target, resource, Remembered { floor: Some(floor), clean: false, audit });
+        let clean = !self.mechanisms.keeps(Mechanism::CleanMark) && self.memory.of(target, resource).clean;
+        self.memory.put(target, resource, Remembered { floor: Some(floor), clean, audit });
         self.asked.push((gate, persist));
         self.dirty = true;
     }
@@ -137,7 +141,7 @@ impl Control {
                         epoch: persist.term.epoch,
                         drained: persist.drained,
                     });
-                    super::failpoint(if persist.drained { "marked" } else { "persisted" });
+                    super::failpoint(if persist.drained { "marked" } else { "persisted" }, persist.term.epoch);
                     self.drive(gate, Handoff::Persisted(persist));
                 }
             }

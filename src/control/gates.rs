@@ -156,7 +156,8 @@ impl GateState {
         let residue = remembered.has_residue(audit);
         // A door that stopped in order has taken its record back, and joins like a new one. One that did not has its
         // record standing: nobody else can have opened, so it may go on before it has reached the coordinator.
-        let stands = remembered.floor.is_some() && !memory.left && !closes;
+        let left = memory.left && mechanisms.keeps(Mechanism::Leaving);
+        let stands = remembered.floor.is_some() && !left && !closes;
         let start = remembered.floor.map(|floor| Start {
             term: floor.term(),
             drained: floor.drained,
@@ -207,13 +208,13 @@ impl Control {
                 self.floors.persist(gate, &name.target, audit, persist, &name.resource);
             }
             Effect::Fence(term) => {
-                super::failpoint("fence");
+                super::failpoint("fence", term.epoch);
                 let times = &mut self.gates.all[gate.0].times;
                 times.learned = times.learned.or(Some(now));
                 self.order(gate, &Order::Fence(term));
             }
             Effect::Open(term) => {
-                super::failpoint("open");
+                super::failpoint("open", term.epoch);
                 self.order(gate, &Order::Open(term));
             }
             Effect::Shut(Claim::Blocked(by)) => self.order(gate, &Order::Shut(Cause::Blocked(by))),
@@ -242,20 +243,20 @@ impl Control {
     }
 
     fn say_fenced(&mut self, gate: GateId, name: &GateName, epoch: Epoch, now: Moment) {
-        super::failpoint("fenced");
+        super::failpoint("fenced", epoch);
         self.gates.all[gate.0].times.fenced = Some(now);
         tracing::info!(resource = %name.resource, target = %name.target, %epoch, "fenced: every lower epoch is refused");
         self.say(Said::Fenced { resource: name.resource.clone(), target: name.target.clone(), epoch });
     }
 
     fn say_drained(&mut self, gate: GateId, name: &GateName, epoch: Epoch, by: By, now: Moment) {
-        super::failpoint("drained");
+        super::failpoint("drained", epoch);
         self.gates.all[gate.0].times.drained = Some((now, by));
         self.say(Said::Drained { resource: name.resource.clone(), target: name.target.clone(), epoch, by });
     }
 
     fn say_opened(&mut self, gate: GateId, name: &GateName, epoch: Epoch, by: By, now: Moment) {
-        super::failpoint("opened");
+        super::failpoint("opened", epoch);
         let forced = by == By::Forced;
         if forced {
             tracing::warn!(resource = %name.resource, target = %name.target, %epoch, "opened without proof that older writes are over");
@@ -330,7 +331,7 @@ impl Control {
                 epoch: record.term.epoch,
                 revision: self.view.revision.0,
             });
-            super::failpoint("verified");
+            super::failpoint("verified", record.term.epoch);
         }
         let record = record.map(|record| (record.term, record.doors.0));
         self.drive(gate, Event::Read(Reading { record, went_back, joined_at: joined_at.0 }));

@@ -8,7 +8,7 @@ use crate::coordinator::keys::{self, Key};
 use crate::coordinator::records::{EpochRecord, LeaderRecord, Report, from_value};
 use crate::coordinator::store::Revision;
 use crate::event::{Event, TermEnd};
-use crate::fence::Resource;
+use crate::fence::{Resource, Term};
 use crate::fence::mechanism::Mechanism;
 use crate::fence::tenure::{Armed, Leader};
 
@@ -52,7 +52,7 @@ impl Control {
                 self.end_term(resource, TermEnd::LeaseLost);
                 self.seek(resource, self.clock.now());
             }
-            (None, Some(leader)) if campaign.unclear.contains(&leader.term) => {
+            (None, Some(leader)) if campaign.unclear.contains(&leader.term) || self.adopts(&leader.term) => {
                 // This very process minted it; its commit had no answer and succeeded all the same.
                 let entry = self.view.get(&keys::leader(resource)).map_or(Revision(0), |entry| entry.modified);
                 let record = self.view.record::<EpochRecord>(&keys::epoch(resource));
@@ -61,6 +61,11 @@ impl Control {
             }
             _ => self.seek(resource, self.clock.now()),
         }
+    }
+
+    /// What R2 forbids: to take a term for one's own because the id matches.
+    fn adopts(&self, term: &Term) -> bool {
+        !self.keeps(Mechanism::OwnNonce) && term.writer == self.writer.id
     }
 
     pub(super) fn note_leader(&mut self, resource: &Resource, leader: Option<LeaderRecord>) {

@@ -228,7 +228,7 @@ pub async fn run(setup: Setup) -> Ended {
             now,
         ),
         doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.addresses),
-        floors: floors::Floors::new(writer, setup.memory),
+        floors: floors::Floors::new(writer, setup.memory, setup.mechanisms),
         reports: reports::Reports::default(),
         writer: writer::Writer::start(&setup.config, setup.entropy.as_ref(), setup.mechanisms),
         stop: stepping::Stop::default(),

@@ -80,7 +80,10 @@ impl Control {
     pub(super) fn reported(&mut self, gates: Vec<GateId>, result: Result<Committed, StoreError>) {
         self.reports.on_its_way = false;
         match result {
-            Ok(Committed::Done(_)) => super::failpoint("reported"),
+            Ok(Committed::Done(_)) => {
+                let reported = gates.iter().filter_map(|gate| self.gates.floor(*gate));
+                reported.for_each(|epoch| super::failpoint("reported", epoch));
+            }
             // The record is not as it was put: the next reading of the doors says what happened to it.
             Ok(Committed::Refused(_)) => {
                 self.reports.wanted.extend(gates);

@@ -97,7 +97,7 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
         let Some(span) = waits_out(other) else {
             return Plan::Blocked { by: other.name.id.clone(), until: None };
         };
-        let until = since.plus(span);
+        let until = if joiner.mechanisms.keeps(Mechanism::WaitingOut) { since.plus(span) } else { now };
         if now < until {
             return Plan::Blocked { by: other.name.id.clone(), until: Some(until) };
         }

@@ -96,7 +96,7 @@ pub fn plan(
     let base = last.as_ref().map_or(0, |record| record.term.epoch.number());
     let mut highest = last.map(|record| record.term.epoch);
     for (entry, report) in reports.iter().filter_map(|entry| Some((entry, from_value::<Report>(&entry.value)?))) {
-        if report.floor.is_beyond_belief(base) {
+        if report.floor.is_beyond_belief(base) && mechanisms.keeps(Mechanism::Belief) {
             let door = entry.key.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
             return Plan::Ended(Campaigned::Unbelievable { floor: report.floor, door, epoch: base });
         }
@@ -115,13 +115,14 @@ pub fn plan(
     let record = EpochRecord { term: term.clone(), doors: read.revision, minted };
     let leader = LeaderRecord { term: term.clone(), address: candidate.address.clone() };
     let put = |key, value, lease| Change::Put { key, value, lease };
+    let compares = vec![
+        Compare::Absent(keys::leader(resource)),
+        unchanged_epoch,
+        Compare::NoneModifiedAfter(keys::reports(resource), read.revision),
+        Compare::NoneCreatedAfter(keys::DOORS.to_owned(), read.revision),
+    ];
     let txn = Txn {
-        compares: vec![
-            Compare::Absent(keys::leader(resource)),
-            unchanged_epoch,
-            Compare::NoneModifiedAfter(keys::reports(resource), read.revision),
-            Compare::NoneCreatedAfter(keys::DOORS.to_owned(), read.revision),
-        ],
+        compares: if mechanisms.keeps(Mechanism::OneTransaction) { compares } else { Vec::new() },
         changes: vec![
             put(keys::epoch(resource), to_value(&record), None),
             put(keys::leader(resource), to_value(&leader), Some(candidate.lease)),

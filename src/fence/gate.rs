@@ -161,6 +161,9 @@ impl Gate {
     pub fn admit(&mut self, stamp: Option<&Stamp>) -> Verdict {
         let under = stamp.map(|stamp| stamp.epoch);
         self.ledger.enter(under);
+        if !self.keeps(Mechanism::Confirmation) {
+            self.believe(stamp);
+        }
         let verdict = self.compare(stamp);
         if self.policy.audit {
             let would_refuse = match verdict {
@@ -255,6 +258,16 @@ impl Gate {
 
     fn keeps(&self, mechanism: Mechanism) -> bool {
         self.policy.mechanisms.keeps(mechanism)
+    }
+
+    /// What a gate without confirmation does: the highest epoch that anybody has sent is current.
+    fn believe(&mut self, stamp: Option<&Stamp>) {
+        let Some((stamp, writer)) = stamp.and_then(|stamp| Some((stamp, stamp.by.clone()?))) else { return };
+        if self.floor() < Some(stamp.epoch) {
+            let nonce = stamp.nonce.unwrap_or(super::Nonce::from_bytes([0; 8]));
+            self.term = Some(Term { epoch: stamp.epoch, nonce, writer });
+            self.phase = Phase::Open;
+        }
     }
 
     fn compare(&self, stamp: Option<&Stamp>) -> Verdict {

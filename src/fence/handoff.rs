@@ -360,7 +360,7 @@ impl Handoff {
         match (&self.claim, &self.current) {
             (Claim::Blocked(_), _) => Phase::Blocked,
             (_, None) => Phase::Unknown,
-            _ if self.policy.close_on_loss && !self.session => Phase::Shut,
+            _ if self.closes_on_loss() && !self.session => Phase::Shut,
             (_, Some(current)) if current.opened => Phase::Open,
             (Claim::Joining, _) => Phase::Unknown,
             (_, Some(current)) if current.disk_failed && current.fence_ordered => Phase::Shut,
@@ -388,6 +388,10 @@ impl Handoff {
 
     fn keeps(&self, mechanism: Mechanism) -> bool {
         self.policy.mechanisms.keeps(mechanism)
+    }
+
+    fn closes_on_loss(&self) -> bool {
+        self.policy.close_on_loss && self.keeps(Mechanism::Closing)
     }
 
     fn with_current(&mut self, change: impl FnOnce(&mut Current)) {
@@ -433,7 +437,8 @@ impl Handoff {
         }
         let Some((term, minted_against)) = reading.record.filter(|(term, _)| term.epoch > floor.0) else { return };
         if self.regressed {
-            let believable = !term.epoch.is_beyond_belief(floor.0.number()) && minted_against >= reading.joined_at;
+            let in_reach = !term.epoch.is_beyond_belief(floor.0.number()) || !self.keeps(Mechanism::Belief);
+            let believable = in_reach && minted_against >= reading.joined_at;
             if !believable {
                 return;
             }
@@ -491,7 +496,7 @@ impl Handoff {
     }
 
     fn session_changed(&mut self, alive: bool, effects: &mut Vec<Effect>) {
-        if self.session == alive || !self.policy.close_on_loss {
+        if self.session == alive || !self.closes_on_loss() {
             self.session = alive;
             return;
         }
@@ -590,7 +595,7 @@ impl Handoff {
             if current.forced { durable.forced } else { durable.drained && current.said_drained.is_some() }
         });
         let unmarked_will_do = !self.keeps(Mechanism::Persistence) && current.said_drained.is_some();
-        let may = self.claim == Claim::Standing && (self.session || !self.policy.close_on_loss);
+        let may = self.claim == Claim::Standing && (self.session || !self.closes_on_loss());
         if current.opened || !may || !current.fence_ordered || !(marked || unmarked_will_do) {
             return;
         }

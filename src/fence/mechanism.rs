@@ -35,16 +35,34 @@ mechanisms! {
     LostWrites "lost_writes"
     /// A target's 502 and 504 count as no answer.
     NoAnswer "no_answer"
+    /// An answer counts once it has come to its last byte.
+    WholeAnswer "whole_answer"
+    /// An answer counts only where the request was sent whole before it.
+    SentWhole "sent_whole"
+    /// The connection of a write without an answer is closed by reset, and the kernel does not go on sending.
+    Reset "reset"
     /// "Drained" is remembered apart from the floor.
     DrainedMark "drained_mark"
     /// A start that is not clean waits for what its predecessor forwarded.
     Residue "residue"
+    /// The mark of an orderly stop comes off, durably, before a write is forwarded.
+    CleanMark "clean_mark"
     /// The floor is on disk before its epoch opens.
     Persistence "persistence"
+    /// A door that left its target joins it like a new one when it starts again.
+    Leaving "leaving"
     /// A write carries the term that its writer held when it began.
     OwnTerm "own_term"
+    /// A process leads only a term whose nonce it minted itself.
+    OwnNonce "own_nonce"
     /// A term that began after the connection is not put on its requests.
     ConnectionBinding "connection_binding"
+    /// Connections that wait are accepted under the old standing before a worker takes over a new one.
+    AcceptFirst "accept_first"
+    /// A stamp that comes in from the service is refused.
+    IncomingStamp "incoming_stamp"
+    /// A request that says which epoch its work belongs to is stamped with no other.
+    Expectation "expectation"
     /// A stamp is made only before the writer's deadline.
     Deadline "deadline"
     /// A door that closes without a session compares the time itself, before every write.
@@ -57,6 +75,10 @@ mechanisms! {
     Arming "arming"
     /// A sole door stays shut while another's record stands.
     DoorRecord "door_record"
+    /// A door that left with writes on their way, or was declared dead, is waited out.
+    WaitingOut "waiting_out"
+    /// A door that is to close without a session admits nothing once its session ran out.
+    Closing "closing"
     /// A door reads the epoch and the floors after it has joined.
     ReadOnJoining "read_on_joining"
     /// A coordinator that went backwards is not believed.
@@ -65,6 +87,10 @@ mechanisms! {
     GivingUp "giving_up"
     /// An election mints above the epoch and above every recorded floor.
     MintAboveFloors "mint_above_floors"
+    /// An election commits only where nothing that it was decided on has changed.
+    OneTransaction "one_transaction"
+    /// A floor far above the epoch is not believed.
+    Belief "belief"
     /// A request body that was cut is never finished towards the target.
     Truncation "truncation"
 }
@@ -73,7 +99,7 @@ mechanisms! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Mechanisms {
     #[cfg(feature = "danger-test-switches")]
-    taken_out: u32,
+    taken_out: u64,
 }
 
 impl Mechanisms {
@@ -95,14 +121,14 @@ impl Mechanisms {
     /// Whether this mechanism is in force.
     #[cfg(feature = "danger-test-switches")]
     pub const fn keeps(self, mechanism: Mechanism) -> bool {
-        self.taken_out & (1 << mechanism as u32) == 0
+        self.taken_out & (1 << mechanism as u64) == 0
     }
 
     /// The same without one mechanism.
     #[cfg(feature = "danger-test-switches")]
     #[must_use]
     pub const fn without(self, mechanism: Mechanism) -> Mechanisms {
-        Mechanisms { taken_out: self.taken_out | (1 << mechanism as u32) }
+        Mechanisms { taken_out: self.taken_out | (1 << mechanism as u64) }
     }
 
     /// The mechanisms that a comma-separated list of names leaves in force; `None` where a name is unknown.

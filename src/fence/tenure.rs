@@ -151,7 +151,8 @@ impl Standing {
                  an earlier one; open a new connection",
             );
         }
-        if wish.expected.is_some_and(|expected| expected != tenure.term.epoch) {
+        let expected = wish.expected.filter(|_| self.keeps(Mechanism::Expectation));
+        if expected.is_some_and(|expected| expected != tenure.term.epoch) {
             return self.unexpected(resource, wish.expected, tenure);
         }
         match (tenure.armed, wish.unarmed) {

@@ -159,6 +159,10 @@ impl StampDesk {
         })
     }
 
+    pub(super) fn refuses_stamps(&self) -> bool {
+        self.standing.borrow().mechanisms.keeps(Mechanism::IncomingStamp)
+    }
+
     /// A refusal that names the resource, the epoch held, and who leads.
     pub(super) fn refusal(&self, place: usize, reason: Reason, detail: &'static str) -> Box<Refusal> {
         let standing = self.standing.borrow();

@@ -157,7 +157,8 @@ impl Role for StampRole {
             Err(refusal) => return Decision::Refuse(refusal),
         };
         let place = judged.resource.and_then(|resource| self.places.get(resource)).copied();
-        if self.listener.incoming_stamp == IncomingStamp::Refuse && self.listener.field.is_in(facts.fields) {
+        let refuses = self.listener.incoming_stamp == IncomingStamp::Refuse && self.desk.refuses_stamps();
+        if refuses && self.listener.field.is_in(facts.fields) {
             let detail = "the service stamped this request itself; this sidecar is to be the only one that does \
                           (incoming_stamp: refuse)";
             let mut refusal = Refusal::new(Reason::StampPresent, detail);

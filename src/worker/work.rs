@@ -7,6 +7,7 @@ use futures_util::future;
 use tokio::sync::mpsc;
 
 use super::listening::Listening;
+use crate::fence::mechanism::Mechanism;
 use crate::guard::{GateCell, GuardDesk};
 use crate::mailbox::{Account, ControlSender, GateId, ToControl, ToWorker, WorkerId};
 use crate::net::Closer;
@@ -108,7 +109,8 @@ impl Worker {
             }
             ToWorker::Standing(standing) => {
                 // What waits was opened under the old standing: it must not be bound to the new one (DESIGN 3.4).
-                for listener in self.listeners.iter().filter(|listener| listener.stamps) {
+                let first = standing.mechanisms.keeps(Mechanism::AcceptFirst);
+                for listener in self.listeners.iter().filter(|listener| listener.stamps && first) {
                     listener.accept_waiting();
                 }
                 self.stamps.adopt(&standing);
