@@ -8,9 +8,9 @@ use crate::coordinator::keys::{self, Key};
 use crate::coordinator::records::{EpochRecord, LeaderRecord, Report, from_value};
 use crate::coordinator::store::Revision;
 use crate::event::{Event, TermEnd};
-use crate::fence::{Resource, Term};
 use crate::fence::mechanism::Mechanism;
 use crate::fence::tenure::{Armed, Leader};
+use crate::fence::{Resource, Term};
 
 impl Control {
     /// What a reading says of leaders, doors and reports. `doors` is its revision where it covers every door.

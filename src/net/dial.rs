@@ -67,6 +67,18 @@ impl Dial for TcpDial {
     }
 }
 
+/// What tests put in the place of [`TcpDial`]: connections that are closed in an orderly way whatever is on them, and
+/// whose kernel goes on sending by its own rules.
+#[cfg(feature = "danger-test-switches")]
+pub struct LingeringDial;
+
+#[cfg(feature = "danger-test-switches")]
+impl Dial for LingeringDial {
+    fn dial<'a>(&'a self, authority: &'a str) -> Dialling<'a> {
+        Box::pin(async move { Ok(Stream::other(TcpStream::connect(authority).await?)) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,9 +9,9 @@ use http::HeaderName;
 use super::listening::{Protocol, Serving};
 use super::setup::MakeProtocol;
 use crate::clock::Clock;
-use crate::config::resolved::{Listener, Role};
+use crate::config::resolved::{Listener, Role, Upstream};
 use crate::fence::mechanism::Mechanisms;
-use crate::net::{Closing, Stream, TcpDial};
+use crate::net::{Closing, Dial, Stream, TcpDial};
 use crate::protocol::Binding;
 use crate::protocol::http::{Http, Settings};
 
@@ -36,9 +36,17 @@ pub fn over_http(
 ) -> MakeProtocol {
     Box::new(move |role| {
         let upstream = &listener.upstream;
-        let dial = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+        let dial = dial(upstream, mechanisms);
         let strip_refused_from_upstream = matches!(listener.role, Role::Guard(_));
         let settings = Settings { listener, header, clock, strip_refused_from_upstream, mechanisms };
-        Rc::new(OverHttp(Http::new(settings, role, Rc::new(dial))))
+        Rc::new(OverHttp(Http::new(settings, role, dial)))
     })
+}
+
+fn dial(upstream: &Upstream, _mechanisms: Mechanisms) -> Rc<dyn Dial> {
+    #[cfg(feature = "danger-test-switches")]
+    if !_mechanisms.keeps(crate::fence::mechanism::Mechanism::Reset) {
+        return Rc::new(crate::net::dial::LingeringDial);
+    }
+    Rc::new(TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout })
 }

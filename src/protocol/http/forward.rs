@@ -211,6 +211,9 @@ impl Flight {
             return Begun::Whole(self.upgrade(head).await);
         }
         let (no_answer, outcome) = self.meaning(status, passed);
+        if !self.http.mechanisms.keeps(Mechanism::WholeAnswer) {
+            self.settle(Settled::Answered, outcome);
+        }
         let check_end = self.http2 && self.http.mechanisms.keeps(Mechanism::Truncation);
         let reception = Reception::new(self, body, check_end, no_answer, outcome);
         if reception.is_over() {

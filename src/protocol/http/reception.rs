@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::forward::{Flight, Trouble};
 use crate::fence::Outcome;
+use crate::fence::mechanism::Mechanism;
 use crate::protocol::CutReason;
 use crate::protocol::right::Settled;
 use crate::protocol::signal::Ask;
@@ -96,7 +97,7 @@ impl Reception {
     /// The answer is whole.
     fn complete(&mut self) {
         let Some(mut flight) = self.flight.take() else { return };
-        if flight.upload.is_sent() {
+        if flight.upload.is_sent() || !flight.http.mechanisms.keeps(Mechanism::SentWhole) {
             if let Some(lease) = flight.lease.take() {
                 lease.give_back();
             }
