@@ -86,6 +86,8 @@ impl StampRole {
             Err(refusal) => return Decision::Refuse(refusal),
         };
         let wish = Wish { bound_to: facts.binding.standing, expected: said.epoch, unarmed };
+        // Read before the comparison: by the history, too, a write was stamped before its deadline, or not at all.
+        let at = self.desk.events.wants_history().then(|| self.desk.clock.now());
         let verdict = self.desk.ask(place, wish);
         if !matches!(verdict, Verdict::Refuse(_)) && said.is_of_another(&self.desk, place) {
             let detail = "the request carries a stamp of another term than the one that this writer holds";
@@ -94,7 +96,7 @@ impl StampRole {
             return Decision::Refuse(refusal);
         }
         match verdict {
-            Verdict::Stamp(stamped) => self.forward(place, stamped),
+            Verdict::Stamp(stamped) => self.forward(place, stamped, at),
             Verdict::Refuse(refusal) => Decision::Refuse(refusal),
             Verdict::Hold => {
                 let desk = Rc::clone(&self.desk);
@@ -103,13 +105,13 @@ impl StampRole {
         }
     }
 
-    fn forward(&self, place: usize, stamped: Stamped) -> Decision {
+    fn forward(&self, place: usize, stamped: Stamped, at: Option<Moment>) -> Decision {
         let value = self.desk.enter(place, stamped.term());
-        if self.desk.events.wants_history() {
+        if let Some(at) = at {
             let deadline = stamped.until().unwrap_or(Moment::from_nanos(u64::MAX));
             let (listener, resource) = (Arc::clone(&self.listener.name), self.desk.resource(place).clone());
             let event = Event::Stamped { listener, resource, epoch: stamped.term().epoch, deadline };
-            self.desk.events.emit(self.desk.clock.now(), event);
+            self.desk.events.emit(at, event);
         }
         let right = Right::stamped(stamped, desk::keeper(&self.desk), self.desk.resource(place).clone(), value);
         Decision::Forward(right.tagged(place))
