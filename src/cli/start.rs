@@ -7,6 +7,7 @@ use super::exit::Exit;
 use crate::config::{self, Loaded, Overrides, Problem, Single};
 use crate::control::Ended;
 use crate::coordinator::store::StoreError;
+use crate::fence::WriterId;
 use crate::run::{RunError, World};
 
 /// What `guard` and `stamp` cannot do without, besides their listener.
@@ -38,8 +39,9 @@ pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
         }
     };
     complain::warnings(&loaded.warnings);
+    let id = loaded.config.id.clone();
     match crate::run::run(loaded.config, World::host()) {
-        Ok(ended) => how_it_ended(&ended),
+        Ok(ended) => how_it_ended(&ended, &id),
         Err(error) => {
             complain::error(&error);
             why_it_did_not_start(&error)
@@ -48,13 +50,13 @@ pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
 }
 
 /// What the end of a process says to whoever started it.
-fn how_it_ended(ended: &Ended) -> Exit {
+fn how_it_ended(ended: &Ended, id: &WriterId) -> Exit {
     match ended {
         Ended::Stopped | Ended::AtOnce => Exit::Ok,
         Ended::DuplicateWriter { resource } => {
             complain::error(&format!(
-                "another process campaigns for {resource} under this writer id, and renews its lease: give each its \
-                 own with --id"
+                "another process campaigns for {resource} as writer {id}, and renews its lease: give each its own id \
+                 with --id"
             ));
             Exit::Unreachable
         }
