@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod etcd;
+pub mod link;
 pub mod nginx;
 pub mod ports;
 pub mod process;

@@ -3,7 +3,6 @@
 //!
 //! The resource is always `orders`. A test adds what it is about with [`Setup::listener`] and [`Setup::top`].
 
-use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -93,12 +92,12 @@ impl Setup {
     fn text(&self, folder: &Path, address: SocketAddr, admin: SocketAddr) -> String {
         let Setup { id, role, etcd, upstream, .. } = self;
         let place = folder.display();
-        let mut text = format!("id: {id}\nstate_dir: {place}/state\nhistory: {place}/history.jsonl\n");
+        let lease = format!("lease_ttl: {}s, verify_every: 250ms", TTL.as_secs());
         let mut top = vec![
-            format!(
-                "coordinator: {{ etcd: {{ endpoints: [\"{etcd}\"] }}, lease_ttl: {}s, verify_every: 250ms }}",
-                TTL.as_secs()
-            ),
+            format!("id: {id}"),
+            format!("state_dir: {place}/state"),
+            format!("history: {place}/history.jsonl"),
+            format!("coordinator: {{ etcd: {{ endpoints: [\"{etcd}\"] }}, {lease} }}"),
             "resources: { orders: {} }".to_owned(),
             format!("admin: {{ listen: {admin} }}"),
             format!("audit: {{ output: {place}/audit.jsonl }}"),
@@ -110,10 +109,7 @@ impl Setup {
         listener.extend([format!("listen: {address}"), "resource: orders".to_owned()]);
         listener.push("upstream: { url: \"@UPSTREAM@\" }".to_owned());
         self.listener.iter().for_each(|line| replace(&mut listener, line));
-        for line in top {
-            let _ = writeln!(text, "{line}");
-        }
-        let _ = writeln!(text, "listeners:\n  - {}", listener.join("\n    "));
+        let text = format!("{}\nlisteners:\n  - {}\n", top.join("\n"), listener.join("\n    "));
         text.replace("@UPSTREAM@", upstream)
     }
 }
@@ -142,8 +138,14 @@ impl Sidecar {
     /// Starts it, again if it has ended, and waits until its admin side answers.
     #[track_caller]
     pub fn start(&mut self) {
+        self.start_by(self.launch());
+    }
+
+    /// The same with a launch that ends up as this process.
+    #[track_caller]
+    pub fn start_by(&mut self, launch: Launch) {
         assert!(self.process.as_mut().is_none_or(|process| !process.is_running()), "{} runs already", self.id);
-        let process = self.process.insert(self.launch().start());
+        let process = self.process.insert(launch.start());
         eventually(&format!("{} is there", self.id), LONG, || {
             assert!(process.is_running(), "{} ended at its start", process.recent());
             client::get(self.admin, "/livez").is_ok_and(|answer| answer.status == 200)
