@@ -142,6 +142,12 @@ impl Control {
     }
 
     pub(super) fn key_given_back(&mut self, resource: &Resource) {
+        // The others can be elected from now on only: the pause that they are given begins now. (A pause that another's
+        // election has ended meanwhile stays over.)
+        let pause = self.clock.now().plus(self.config.step_down.pause);
+        if let Some(paused) = self.writer.campaigns.get_mut(resource).and_then(|it| it.paused_until.as_mut()) {
+            *paused = pause;
+        }
         if let Some(Some(reply)) = self.stop.stepping.remove(resource) {
             let _ = reply.send(Ok(()));
         }
