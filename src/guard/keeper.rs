@@ -64,14 +64,19 @@ impl GateCell {
     }
 
     fn leave(&self, admitted: Admitted, seat: usize, end: End, how: Settled) {
-        let write = {
+        let (write, what) = {
             let state = &mut *self.state.borrow_mut();
             state.gate.settle(admitted, end);
             let write = state.running.leave(seat);
+            let cut = write.as_ref().is_some_and(was_cut);
+            let what = cut.then(|| state.running.what(seat).to_owned());
             state.forget_eras();
-            write
+            (write, what)
         };
         self.say_settled(write.as_ref(), how);
+        if let (Some(write), Some(what)) = (write, what) {
+            self.say_cut(&write, &what);
+        }
     }
 
     fn lose(&self, admitted: Admitted, seat: usize, at: Moment) {
@@ -89,16 +94,19 @@ impl GateCell {
         self.mind_the_time();
         self.say_settled(write.as_ref(), Settled::Lost);
         let Some(write) = write else { return };
-        let (method, path) = running::apart(&what);
-        let (listener, resource, epoch, peer) =
-            (self.name.listener.clone(), self.name.resource.clone(), write.under, write.peer);
-        // Once the fence has asked for a cut, a loss is its doing; a tunnel ends when it is asked to hurry.
-        let enough = if write.tunnel { Ask::Hurry } else { Ask::CutHalfSent };
-        if write.era.caller.signal().asked() >= enough {
-            let (listener, resource) = (listener.clone(), resource.clone());
-            self.emit(Event::Cut { listener, resource, epoch, peer, method: method.clone(), path: path.clone() });
+        // Once the fence has asked for a cut, a loss is its doing.
+        if was_cut(&write) || write.era.caller.signal().asked() >= Ask::CutHalfSent {
+            self.say_cut(&write, &what);
         }
-        self.emit(Event::Lost { listener, resource, epoch, peer, method, path });
+        let (method, path) = running::apart(&what);
+        let (listener, resource) = (self.name.listener.clone(), self.name.resource.clone());
+        self.emit(Event::Lost { listener, resource, epoch: write.under, peer: write.peer, method, path });
+    }
+
+    fn say_cut(&self, write: &Write, what: &str) {
+        let (method, path) = running::apart(what);
+        let (listener, resource) = (self.name.listener.clone(), self.name.resource.clone());
+        self.emit(Event::Cut { listener, resource, epoch: write.under, peer: write.peer, method, path });
     }
 
     fn say_settled(&self, write: Option<&Write>, how: Settled) {
@@ -107,4 +115,9 @@ impl GateCell {
             self.emit(Event::Settled { listener, resource, epoch: write.under, write: write.number, how });
         }
     }
+}
+
+/// A tunnel ends when it is asked to hurry, whether its upstream then closes it or not.
+fn was_cut(write: &Write) -> bool {
+    write.tunnel && write.era.caller.signal().asked() >= Ask::Hurry
 }

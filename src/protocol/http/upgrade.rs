@@ -74,11 +74,48 @@ impl Tunnel {
             Err(cut) => {
                 client.reset_on_close().set(true);
                 drop(client);
+                if let Some(finish) = &mut self.finish {
+                    finish.ends_as(Outcome::Unknown);
+                }
                 if let Some(reason) = cut {
                     self.role.cut(reason);
                 }
+                if cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await {
+                    if let Some(right) = self.right.take() {
+                        right.settle(Settled::Answered);
+                    }
+                }
             }
         }
+    }
+
+    /// Sends nothing more but the end, and waits until the upstream has ended its side too: then nothing of this
+    /// tunnel can take effect any more, and no quarantine is needed. `false` where it broke, or has to be cut.
+    async fn upstream_closes(&mut self, mut closing: Closing) -> bool {
+        let mut told = false;
+        let mut buffer = [0; 1024];
+        poll_fn(|context| {
+            let half_sent = self.signal.as_mut().map(|signal| signal.poll_for(Ask::CutHalfSent, context));
+            if half_sent.is_some_and(|asked| asked.is_ready()) || closing.watch(context) == Stage::Now {
+                return Poll::Ready(false);
+            }
+            if !told {
+                match Pin::new(&mut self.upstream).poll_shutdown(context) {
+                    Poll::Ready(Ok(())) => told = true,
+                    Poll::Ready(Err(_)) => return Poll::Ready(false),
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            loop {
+                let mut space = ReadBuf::new(&mut buffer);
+                match ready!(Pin::new(&mut self.upstream).poll_read(context, &mut space)) {
+                    Ok(()) if space.filled().is_empty() => return Poll::Ready(true),
+                    Ok(()) => {}
+                    Err(_) => return Poll::Ready(false),
+                }
+            }
+        })
+        .await
     }
 }
 
