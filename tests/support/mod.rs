@@ -12,6 +12,7 @@ pub mod link;
 pub mod nginx;
 pub mod ports;
 pub mod process;
+pub mod scene;
 pub mod sidecar;
 pub mod store_contract;
 pub mod upstream;

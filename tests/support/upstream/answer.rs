@@ -29,7 +29,9 @@ impl std::error::Error for GoneAway {}
 
 /// A plain answer.
 pub fn plain(status: u16, body: impl Into<Bytes>) -> Response<AnswerBody> {
-    let body = Full::new(body.into()).map_err(|never| match never {}).boxed_unsync();
+    // These have none, and hyper would send it in HTTP/2.
+    let body = if [204, 304].contains(&status) { Bytes::new() } else { body.into() };
+    let body = Full::new(body).map_err(|never| match never {}).boxed_unsync();
     Response::builder().status(status).body(body).expect("a status is all there is to it")
 }
 
@@ -53,6 +55,12 @@ pub fn of_read(script: &Script, head: &Arrived, stored: Option<Bytes>) -> Result
         return of(script, head, stored);
     }
     let status = if stored.is_some() { 200 } else { 404 };
+    if head.method == "HEAD" {
+        // Hyper sends the body of an answer to HEAD in HTTP/2, which no client takes.
+        let mut answer = plain(script.status.unwrap_or(status), "");
+        answer.headers_mut().insert("content-length", stored.unwrap_or_default().len().into());
+        return Ok(answer);
+    }
     Ok(plain(script.status.unwrap_or(status), stored.unwrap_or_default()))
 }
 
