@@ -65,7 +65,8 @@ fn what_is_no_stamp_is_refused_and_moves_nothing() {
             connection.send(&request).unwrap();
             let answer = connection.answer().unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!((answer.status, answer.refused()), (400, Some("malformed_stamp")), "{what}: {}", answer.text());
-            assert_eq!(answer.json()["outcome"], "not_applied", "{what}");
+            let problem = answer.json();
+            assert_eq!((&problem["outcome"], &problem["resource"]), (&"not_applied".into(), &"orders".into()), "{what}");
             count += 1.0;
         }
     }
