@@ -66,7 +66,11 @@ fn what_is_no_stamp_is_refused_and_moves_nothing() {
             let answer = connection.answer().unwrap_or_else(|error| panic!("{what}: {error}"));
             assert_eq!((answer.status, answer.refused()), (400, Some("malformed_stamp")), "{what}: {}", answer.text());
             let problem = answer.json();
-            assert_eq!((&problem["outcome"], &problem["resource"]), (&"not_applied".into(), &"orders".into()), "{what}");
+            assert_eq!(
+                (&problem["outcome"], &problem["resource"]),
+                (&"not_applied".into(), &"orders".into()),
+                "{what}"
+            );
             count += 1.0;
         }
     }

@@ -17,6 +17,7 @@
 //! | [`classify`], [`head`] | what a head says; what of it travels on |
 //! | [`forward`], [`reception`] | one request's way to the upstream; its answer's way back, and its settlement |
 //! | [`finish`] | what the role is told when a request is over |
+//! | [`overdue`] | its time limits |
 //! | [`pool`] | connections to the upstream |
 //! | [`body`], [`pipe`] | bodies up and down; the way from a write's task to its client |
 //! | [`upgrade`] | connections that became tunnels |
@@ -30,6 +31,7 @@ mod forward;
 mod grpc;
 mod head;
 mod link;
+mod overdue;
 mod pipe;
 mod pool;
 mod reception;
