@@ -276,6 +276,9 @@ fn a_target_that_cannot_be_reached_or_breaks_is_told_with_what_became_of_the_wri
     assert_eq!((&problem["outcome"], &problem["resource"]), (&"unknown".into(), &"orders".into()));
     assert_eq!(answer.header("content-type"), Some("application/problem+json"));
 
+    let problem = way.send("GET", "/breaks", &[("X-Upstream", "close")], b"").json();
+    assert_eq!((&problem["reason"], &problem["resource"]), (&"upstream_broken".into(), &"orders".into()), "{problem}");
+
     // Half an answer is not made whole.
     let mut connection = way.connect();
     let half = connection.request("GET", "/breaks", &[("X-Upstream", "partial")], b"");

@@ -27,7 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::event::Event;
-use crate::fence::{Reason, Refusal};
+use crate::fence::{Reason, Refusal, Resource};
 use crate::metrics::ListenerMeters;
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::Signal;
@@ -176,6 +176,10 @@ impl Role for Guard {
     fn refused(&self, facts: &Facts<'_>, refusal: &Refusal) {
         let event = roles::refused(&self.listener.name, &self.listener.rules, facts, refusal);
         self.desk.events.emit(self.desk.clock.now(), event);
+    }
+
+    fn resource(&self, facts: &Facts<'_>) -> Option<Resource> {
+        roles::resource(&self.listener.rules, facts)
     }
 
     fn finished(&self, finished: Finished) {

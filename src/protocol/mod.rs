@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
-use crate::fence::{Outcome, Refusal};
+use crate::fence::{Outcome, Refusal, Resource};
 pub use right::Right;
 
 /// What a connection is bound to when it is accepted: the version of the writer's standing (DESIGN 3.4). Zero and
@@ -150,6 +150,11 @@ pub trait Role: 'static {
     /// A request was refused with this answer, by the role or by the protocol (the upstream failed). Called once per
     /// refused request, before the answer is sent: counters and audit.
     fn refused(&self, facts: &Facts<'_>, refusal: &Refusal);
+
+    /// The resource of a request, where its rules name one: what a refusal of the protocol's own names.
+    fn resource(&self, _facts: &Facts<'_>) -> Option<Resource> {
+        None
+    }
 
     /// A request is over.
     fn finished(&self, finished: Finished);

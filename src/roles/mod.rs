@@ -11,7 +11,7 @@ pub use field::StampField;
 pub use hold::Hold;
 
 use crate::event::Event;
-use crate::fence::Refusal;
+use crate::fence::{Refusal, Resource};
 use crate::protocol::{Facts, Kind};
 use crate::rules::Rules;
 
@@ -25,6 +25,12 @@ pub(crate) fn refused(listener: &Arc<str>, rules: &Rules, facts: &Facts<'_>, ref
         path: facts.path.into(),
         kind: kind(rules, facts),
     }
+}
+
+/// The resource of a request; none where no rule names one.
+pub(crate) fn resource(rules: &Rules, facts: &Facts<'_>) -> Option<Resource> {
+    let place = rules.judge(facts).ok()?.resource?;
+    rules.resources().get(place).cloned()
 }
 
 /// What a request is; where no rule can be applied to it, what its method says.

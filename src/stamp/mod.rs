@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::config::resolved::{IncomingStamp, UntilArmed};
 use crate::event::Event;
 use crate::fence::tenure::{Stamped, Unarmed, Verdict, Wish};
-use crate::fence::{Moment, Reason, Refusal};
+use crate::fence::{Moment, Reason, Refusal, Resource};
 use crate::metrics::ListenerMeters;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Held, Kind, Right, Role};
 use crate::roles::{self, StampField, hold};
@@ -180,6 +180,10 @@ impl Role for StampRole {
     fn refused(&self, facts: &Facts<'_>, refusal: &Refusal) {
         let event = roles::refused(&self.listener.name, &self.listener.rules, facts, refusal);
         self.desk.events.emit(self.desk.clock.now(), event);
+    }
+
+    fn resource(&self, facts: &Facts<'_>) -> Option<Resource> {
+        roles::resource(&self.listener.rules, facts)
     }
 
     fn finished(&self, finished: Finished) {

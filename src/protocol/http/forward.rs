@@ -365,7 +365,8 @@ impl Flight {
     }
 
     fn refuse(&self, mut refusal: Refusal, resource: Option<crate::fence::Resource>) -> Response<Answer> {
-        refusal.resource = resource;
+        // A read has a right to no resource in particular.
+        refusal.resource = resource.or_else(|| self.http.role.resource(&self.seen.facts()));
         self.http.refused(&self.seen, &refusal, &self.client)
     }
 

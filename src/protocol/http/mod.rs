@@ -161,7 +161,8 @@ impl Http {
         match unreadable {
             Unreadable::Ambiguous(status, why) => refuse::plain(status, why, &seen.head.method),
             Unreadable::Stamp(why) => {
-                let refusal = Refusal::new(Reason::MalformedStamp, why);
+                let mut refusal = Refusal::new(Reason::MalformedStamp, why);
+                refusal.resource = self.role.resource(&seen.facts());
                 self.role.refused(&seen.facts(), &refusal);
                 refuse::refusal(&refusal, seen)
             }
