@@ -9,6 +9,7 @@
 pub mod client;
 pub mod etcd;
 pub mod link;
+pub mod load;
 pub mod nginx;
 pub mod ports;
 pub mod process;
