@@ -17,6 +17,9 @@ const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(super) fn run_campaign(&mut self, resource: Resource, lease: Lease) {
+        if self.view.get(&keys::leader(&resource)).is_some() {
+            return self.writer.set(&resource, State::Waiting);
+        }
         if self.writer.campaigns.get(&resource).is_some_and(|campaign| !campaign.registered) {
             self.writer.unregister(&resource);
             self.writer.to_register.insert(resource);
@@ -49,9 +52,9 @@ impl Control {
             }
             Ok(Campaigned::Taken(leader)) => {
                 self.note_leader(resource, Some(leader));
-                self.writer.set(resource, State::Waiting);
-                // The key may be gone by now, and the watch's word of it may have come before this answer.
+                // The key may be gone by now, and no reading may ever show it: so it is tried again, unless one does.
                 self.look(vec![Keys::One(keys::leader(resource))]);
+                self.writer.set(resource, State::Due(now.plus(RETRY)));
             }
             Ok(Campaigned::Overtaken) => {
                 let pause = Duration::from_millis(5).mul_f64(1.0 + 3.0 * self.entropy.fraction());
@@ -138,6 +141,8 @@ impl Control {
         }
         self.writer.set(resource, State::Waiting);
         self.look(vec![Keys::One(keys::leader(resource))]);
+        // A reading may have shown already that the key is gone; no later one would say so again.
+        self.seek(resource, self.clock.now());
         self.key_given_back(resource);
     }
 }
