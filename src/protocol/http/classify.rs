@@ -155,6 +155,9 @@ fn host(head: &Parts) -> Result<Option<HeaderValue>, &'static str> {
     if fields.next().is_some() {
         return Err("The request has two Host fields.");
     }
+    if field.is_some_and(|field| !is_a_host(field)) {
+        return Err("The Host field names no host.");
+    }
     let authority = head.uri.authority();
     if is_http1(head.version) {
         let path = head.uri.path();
@@ -177,6 +180,12 @@ fn host(head: &Parts) -> Result<Option<HeaderValue>, &'static str> {
         (None, None) if head.version <= Version::HTTP_10 => Ok(None),
         (None, None) => Err("The request names no host."),
     }
+}
+
+/// A host with or without a port, or nothing, which a client may say where its target has no host (RFC 9112 3.2).
+fn is_a_host(field: &HeaderValue) -> bool {
+    let bytes = field.as_bytes();
+    bytes.is_empty() || (!bytes.contains(&b'@') && Authority::try_from(bytes).is_ok())
 }
 
 fn is_same_host(authority: &Authority, field: &HeaderValue) -> bool {
@@ -235,6 +244,9 @@ mod tests {
             ("two hosts", get().header("host", "a")),
             ("another host", Request::builder().uri("http://b/a").header("host", "a")),
             ("credentials", Request::builder().uri("http://x@a/a").header("host", "a")),
+            ("a Host with a space", Request::builder().uri("/a").header("host", "a b")),
+            ("a Host with a path", Request::builder().uri("/a").header("host", "a/b")),
+            ("a Host with credentials", Request::builder().uri("/a").header("host", "x@a")),
             ("connect", Request::builder().method("CONNECT").uri("a:80").header("host", "a")),
             ("authority form", Request::builder().uri("a:80").header("host", "a:80")),
             ("asterisk", Request::builder().uri("*").header("host", "a")),

@@ -146,10 +146,13 @@ impl Http {
         let mut answer = match said {
             Ok(said) => self.decided(Seen::new(parts, said, peer, binding), body, &client, closing).await,
             Err(unreadable) => {
-                if unread {
-                    client.note_unread();
-                }
-                self.unreadable(&Seen::unread(parts, peer, binding), unreadable)
+                // What follows may be the rest of a request that somebody before us read another way, or the bytes of
+                // a tunnel: it is never taken for the next request.
+                client.note_unread();
+                let seen = Seen::unread(parts, peer, binding);
+                let mut answer = self.unreadable(&seen, unreadable);
+                say_last(&mut answer, &seen);
+                answer
             }
         };
         answer.body_mut().keep_busy(busy);
@@ -276,6 +279,11 @@ impl Http {
 /// Has a connection closed with this answer.
 fn close_after(answer: &mut Response<Answer>, seen: &Seen, client: &Client, reason: CutReason) {
     client.close(reason);
+    say_last(answer, seen);
+}
+
+/// Says that an answer is the last one on its connection; in HTTP/2 every stream is framed by itself, and goes on.
+fn say_last(answer: &mut Response<Answer>, seen: &Seen) {
     if !seen.is_http2() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
