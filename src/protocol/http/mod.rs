@@ -45,9 +45,11 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 
 use self::body::{Answer, UploadBody};
@@ -68,6 +70,10 @@ use crate::protocol::{Binding, CutReason, Decision, Held, Kind, Right, Role};
 /// What hyper buffers of a connection, in each direction, on each side: its default of 400 KiB is paid by every upload
 /// that stalls.
 const BUFFER: usize = 64 * 1024;
+
+/// The body of a refused request is read where it is no larger, and comes within [`UNWANTED_WAIT`].
+const UNWANTED: u64 = 64 * 1024;
+const UNWANTED_WAIT: Duration = Duration::from_millis(100);
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -140,6 +146,7 @@ impl Http {
         request: Request<Incoming>,
     ) -> Response<Answer> {
         let client = Rc::clone(busy.client());
+        let http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
         let unread = !body.is_end_stream();
         let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
@@ -155,6 +162,10 @@ impl Http {
                 answer
             }
         };
+        if http1 && client.is_unread() {
+            // Hyper ends such a connection without a word: the client's next request on it would break.
+            answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         answer.body_mut().keep_busy(busy);
         answer
     }
@@ -176,7 +187,7 @@ impl Http {
     async fn decided(
         self: &Rc<Http>,
         seen: Seen,
-        body: Incoming,
+        mut body: Incoming,
         client: &Rc<Client>,
         closing: Closing,
     ) -> Response<Answer> {
@@ -198,11 +209,12 @@ impl Http {
                 },
             }
         };
-        if !body.is_end_stream() {
+        finish.ends_as(refusal.reason.outcome());
+        let answer = self.refused(&seen, &refusal, client);
+        if !body.is_end_stream() && (seen.is_http2() || !came_whole(&mut body, &seen).await) {
             client.note_unread();
         }
-        finish.ends_as(refusal.reason.outcome());
-        self.refused(&seen, &refusal, client)
+        answer
     }
 
     /// Says no, once.
@@ -287,6 +299,22 @@ fn say_last(answer: &mut Response<Answer>, seen: &Seen) {
     if !seen.is_http2() {
         answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+}
+
+/// Reads the body of a refused request where it is small and about to come, so that its connection can take another.
+async fn came_whole(body: &mut Incoming, seen: &Seen) -> bool {
+    let small = body.size_hint().upper().is_some_and(|most| most <= UNWANTED);
+    // Who asked before sending is told no, and sends nothing.
+    if !small || seen.head.headers.contains_key(header::EXPECT) {
+        return false;
+    }
+    let read = async {
+        while let Some(frame) = body.frame().await {
+            frame?;
+        }
+        Ok::<(), hyper::Error>(())
+    };
+    matches!(tokio::time::timeout(UNWANTED_WAIT, read).await, Ok(Ok(())))
 }
 
 /// Waits as long as the role holds the request; `None` where its client goes away meanwhile. (Of an HTTP/2 client that
