@@ -268,9 +268,10 @@ impl LastWords {
 /// [`RunError`], where it cannot start.
 pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
     let log = crate::log::init(&config.log)?;
-    let (id, state_dir) = (config.id.clone(), config.state_dir.clone());
+    let id = config.id.clone();
+    let state_dir = guards(&config).then(|| config.state_dir.display().to_string());
     let mut instance = Instance::start(config, world, Some(log.clone()))?;
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), %id, state_dir = %state_dir.display(), "started");
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), %id, state_dir, "started");
     for (listener, address) in instance.listening() {
         tracing::info!(%listener, %address, "listening");
     }
@@ -346,8 +347,12 @@ struct OpenFloors {
     writer: Option<(FloorWriter, mpsc::UnboundedReceiver<FloorEvent>)>,
 }
 
+fn guards(config: &Config) -> bool {
+    config.listeners.iter().any(|listener| matches!(listener.role, Role::Guard(_)))
+}
+
 fn open_floors(config: &Config, world: &World) -> Result<OpenFloors, RunError> {
-    if !config.listeners.iter().any(|listener| matches!(listener.role, Role::Guard(_))) {
+    if !guards(config) {
         return Ok(OpenFloors::default());
     }
     let (dir, memory, _) = StateDir::open(

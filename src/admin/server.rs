@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(250);
 pub enum AdminError {
     /// The address is taken, or not of this host.
     #[error(
-        "the admin address {address} cannot be used: {source}; choose another with --admin, or set `admin.listen` to null"
+        "the admin address {address} cannot be used: {source}; give each process of a host its own, such as --admin 127.0.0.1:9465, or none with --admin none"
     )]
     Listen {
         /// Which.

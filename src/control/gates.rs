@@ -245,7 +245,8 @@ impl Control {
     fn say_fenced(&mut self, gate: GateId, name: &GateName, epoch: Epoch, now: Moment) {
         super::failpoint("fenced", epoch);
         self.gates.all[gate.0].times.fenced = Some(now);
-        tracing::info!(resource = %name.resource, target = %name.target, %epoch, "fenced: every lower epoch is refused");
+        let what = if self.gates.get(gate).audit { "would be refused (mode: audit)" } else { "is refused" };
+        tracing::info!(resource = %name.resource, target = %name.target, %epoch, "fenced: every lower epoch {what}");
         self.say(Said::Fenced { resource: name.resource.clone(), target: name.target.clone(), epoch });
     }
 

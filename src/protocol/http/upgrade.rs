@@ -80,10 +80,9 @@ impl Tunnel {
                 if let Some(reason) = cut {
                     self.role.cut(reason);
                 }
-                if cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await {
-                    if let Some(right) = self.right.take() {
-                        right.settle(Settled::Answered);
-                    }
+                let closes = cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await;
+                if let Some(right) = self.right.take_if(|_| closes) {
+                    right.settle(Settled::Answered);
                 }
             }
         }
