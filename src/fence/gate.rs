@@ -108,6 +108,9 @@ pub struct Gate {
     phase: Phase,
     regressed: bool,
     until: Option<Moment>,
+    /// Whether the session had run out when the clock was last read. Apart from the phase: a renewal that control hears
+    /// of in time ends it, though control itself never shut the gate.
+    over: bool,
     ledger: Ledger,
 }
 
@@ -120,6 +123,7 @@ impl Gate {
             phase: Phase::Shut(Cause::Joining),
             regressed: false,
             until: None,
+            over: false,
             ledger: Ledger::default(),
         }
     }
@@ -137,18 +141,20 @@ impl Gate {
             // An order about a term that is over, or that this gate was never fenced for, changes nothing.
             Order::Fence(_) | Order::Open(_) => {}
             Order::Shut(cause) => self.phase = Phase::Shut(cause),
-            Order::Until(until) => self.until = Some(until),
+            Order::Until(until) => {
+                self.until = Some(until);
+                self.over = false;
+            }
             Order::Regressed(regressed) => self.regressed = regressed,
             Order::ProvedOver(epoch) => self.ledger.prove_over(epoch),
         }
     }
 
-    /// Shuts where this door closes without a session and its session has run out by `now`. To be called before
-    /// [`Gate::admit`] and [`Gate::confirm`]: no timer decides it, so a process that was paused knows when it wakes.
+    /// Is shut from now on where this door closes without a session and its session has run out by `now`. To be called
+    /// before [`Gate::admit`], [`Gate::confirm`] and [`Gate::may_send`]: no timer decides it, so a process that was
+    /// paused knows when it wakes.
     pub fn mind_session(&mut self, now: Moment) {
-        if self.until.is_some_and(|until| now >= until) && self.keeps(Mechanism::SessionDeadline) {
-            self.phase = Phase::Shut(Cause::SessionOver);
-        }
+        self.over = self.until.is_some_and(|until| now >= until) && self.keeps(Mechanism::SessionDeadline);
     }
 
     /// Whether it closes when its session runs out.
@@ -190,10 +196,16 @@ impl Gate {
         if given < self.floor() && self.keeps(Mechanism::Comparison) {
             return Err(self.stale(given));
         }
-        match &self.phase {
-            Phase::Shut(cause) => Err(self.shut(cause, given)),
-            Phase::Open | Phase::HandingOver => Ok(()),
+        match self.shut_by() {
+            Some(cause) => Err(self.shut(cause, given)),
+            None => Ok(()),
         }
+    }
+
+    /// Whether what is under way may send another chunk: not from a door that is shut, for another may open then. (An
+    /// epoch that moved on shuts nothing: what it finds under way is the drain's business.)
+    pub fn may_send(&self) -> bool {
+        self.policy.audit || self.shut_by().is_none()
     }
 
     /// Takes an admitted write back.
@@ -276,8 +288,8 @@ impl Gate {
             return refuse(self.required().with_epochs(Some(stamp.epoch), self.floor()).with_writer(stamp.by.as_ref()));
         }
         let Some(term) = &self.term else {
-            return match &self.phase {
-                Phase::Shut(cause @ (Cause::Blocked(_) | Cause::Stopping)) => {
+            return match self.shut_by() {
+                Some(cause @ (Cause::Blocked(_) | Cause::Stopping)) => {
                     Verdict::Refuse(self.shut(cause, Some(stamp.epoch)))
                 }
                 _ => Verdict::Ask(stamp.epoch),
@@ -298,11 +310,9 @@ impl Gate {
     /// An epoch that this gate has not been told of is a claim, to be verified; while the coordinator went
     /// backwards there is nobody to verify it.
     fn above(&self, stamp: &Stamp, term: &Term) -> Verdict {
-        match &self.phase {
+        match self.shut_by() {
             _ if self.regressed => refuse(self.unverifiable(stamp, term)),
-            Phase::Shut(cause @ (Cause::Blocked(_) | Cause::Stopping)) => {
-                Verdict::Refuse(self.shut(cause, Some(stamp.epoch)))
-            }
+            Some(cause @ (Cause::Blocked(_) | Cause::Stopping)) => Verdict::Refuse(self.shut(cause, Some(stamp.epoch))),
             _ => Verdict::Ask(stamp.epoch),
         }
     }
@@ -317,10 +327,18 @@ impl Gate {
         if stamp.nonce.is_none() && self.regressed {
             return refuse(self.unverifiable(stamp, term));
         }
+        match self.shut_by() {
+            None if self.phase == Phase::Open => admit(stamp),
+            None | Some(Cause::Joining) => Verdict::Hold,
+            Some(cause) => Verdict::Refuse(self.shut(cause, Some(stamp.epoch))),
+        }
+    }
+
+    /// Why it admits and sends nothing, where it is shut.
+    fn shut_by(&self) -> Option<&Cause> {
         match &self.phase {
-            Phase::Open => admit(stamp),
-            Phase::HandingOver | Phase::Shut(Cause::Joining) => Verdict::Hold,
-            Phase::Shut(cause) => Verdict::Refuse(self.shut(cause, Some(stamp.epoch))),
+            Phase::Shut(cause) => Some(cause),
+            Phase::Open | Phase::HandingOver => self.over.then_some(&Cause::SessionOver),
         }
     }
 
@@ -501,6 +519,34 @@ mod tests {
         gate.follow(Order::Fence(term(5)));
         gate.follow(Order::Open(term(5)));
         admitted(&mut gate, &stamp(5));
+    }
+
+    /// Control, whose clock was read a moment before, renewed in time and knows of no shut gate that it should open.
+    #[test]
+    fn a_gate_that_found_its_session_over_goes_on_when_it_hears_that_it_was_renewed() {
+        let mut gate = open_at(5);
+        gate.follow(Order::Until(Moment::from_nanos(100)));
+        let right = admitted(&mut gate, &stamp(5));
+        gate.mind_session(Moment::from_nanos(100));
+        assert!(!gate.may_send());
+        gate.follow(Order::Until(Moment::from_nanos(200)));
+        gate.mind_session(Moment::from_nanos(101));
+        assert!(gate.may_send() && gate.confirm(&right).is_ok());
+        admitted(&mut gate, &stamp(5));
+        gate.follow(Order::Shut(Cause::SessionOver));
+        gate.follow(Order::Until(Moment::from_nanos(300)));
+        assert!(!gate.may_send(), "what control shut only control opens");
+    }
+
+    #[test]
+    fn a_write_that_is_overtaken_under_way_is_sent_to_its_end_and_that_of_a_shut_door_is_not() {
+        let mut gate = open_at(5);
+        gate.follow(Order::Fence(term(6)));
+        assert!(gate.may_send());
+        gate.follow(Order::Shut(Cause::Joining));
+        assert!(!gate.may_send());
+        gate.policy.audit = true;
+        assert!(gate.may_send());
     }
 
     #[test]

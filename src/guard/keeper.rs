@@ -48,6 +48,14 @@ impl Keeper for GateCell {
         self.report();
     }
 
+    fn may_send(&self) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        if state.gate.minds_session() {
+            state.gate.mind_session(self.desk.clock.now());
+        }
+        state.gate.may_send()
+    }
+
     fn signal(&self, proof: &Proof, seat: usize) -> Option<Signal> {
         if self.is_audit() || matches!(proof, Proof::Read) {
             // An audit door forwards everything to its end.

@@ -466,6 +466,25 @@ fn a_door_that_lost_its_place_sends_no_rest_of_any_term() {
     assert_eq!(door.counts(), (0, 0, 0));
 }
 
+/// The process was paused while a write was half sent: it compares the time itself, before the next chunk.
+#[test]
+fn a_door_whose_session_has_run_out_sends_no_further_chunk() {
+    let door = Door::open_at(5);
+    door.cell.follow(Order::Until(Moment::from_nanos(10_000_000_000)));
+    assert!(Keeper::may_send(&*door.cell));
+    door.clock.set(10);
+    assert!(!Keeper::may_send(&*door.cell));
+}
+
+#[test]
+fn a_door_whose_record_is_gone_sends_no_rest() {
+    let door = Door::open_at(5);
+    let Decision::Forward(right) = door.write(5) else { panic!("it is open") };
+    let signal = right.signal().expect("it is a write");
+    door.cell.follow(Order::Shut(Cause::Joining));
+    assert_eq!(signal.asked(), Ask::CutHalfSent);
+}
+
 #[test]
 fn a_tunnel_is_cut_when_its_epoch_is_over() {
     let door = Door::open_at(4);
