@@ -89,8 +89,11 @@ pub trait Accept {
     fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>>;
 
     /// A connection that waits already, without waiting for one; asks the kernel itself, so that nothing that has
-    /// arrived is overlooked. `None` where nothing waits, or it could not be had.
-    fn accept_waiting(&mut self) -> Option<(Stream, SocketAddr)>;
+    /// arrived is overlooked. `None` where nothing waits.
+    ///
+    /// # Errors
+    /// Where something may wait, and cannot be had now (no descriptors left).
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>>;
 }
 
 struct Tcp(TcpListener);
@@ -103,22 +106,23 @@ impl Accept for Tcp {
         })
     }
 
-    fn accept_waiting(&mut self) -> Option<(Stream, SocketAddr)> {
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
         loop {
             match SockRef::from(&self.0).accept() {
                 Ok((socket, peer)) => {
-                    let peer = peer.as_socket()?;
+                    let Some(peer) = peer.as_socket() else { continue };
                     let made = socket
                         .set_nonblocking(true)
                         .and_then(|()| TcpStream::from_std(socket.into()))
                         .and_then(Stream::tcp);
                     // One that is broken already is nobody's loss: its peer is gone.
                     if let Ok(stream) = made {
-                        return Some((stream, peer));
+                        return Ok(Some((stream, peer)));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
-                Err(_) => return None,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -187,8 +191,11 @@ impl Acceptor {
         }
     }
 
-    /// A connection that waits already, without waiting for one.
-    pub fn accept_waiting(&mut self) -> Option<(Stream, SocketAddr)> {
+    /// A connection that waits already, without waiting for one; `None` where none does.
+    ///
+    /// # Errors
+    /// Where something may wait, and cannot be had now.
+    pub fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
         self.source.accept_waiting()
     }
 }
@@ -216,12 +223,12 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().expect("address"), 1).expect("bind").remove(0);
         let address = listener.local_addr().expect("address");
         let mut acceptor = Acceptor::tcp(listener).expect("acceptor");
-        assert!(acceptor.accept_waiting().is_none());
+        assert!(acceptor.accept_waiting().expect("it can be told").is_none());
         // A blocking connect returns when the kernel has put it into the queue: no turn of the runtime is needed.
         let client = std::net::TcpStream::connect(address).expect("connect");
-        let (_, peer) = acceptor.accept_waiting().expect("one waits");
+        let (_, peer) = acceptor.accept_waiting().expect("it can be told").expect("one waits");
         assert_eq!(peer, client.local_addr().expect("address"));
-        assert!(acceptor.accept_waiting().is_none());
+        assert!(acceptor.accept_waiting().expect("it can be told").is_none());
         let client = std::net::TcpStream::connect(address).expect("connect");
         assert_eq!(acceptor.accept().await.1, client.local_addr().expect("address"));
     }
@@ -233,8 +240,8 @@ mod tests {
             self.0.pop_front().map_or(Poll::Pending, Poll::Ready)
         }
 
-        fn accept_waiting(&mut self) -> Option<(Stream, SocketAddr)> {
-            None
+        fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+            Ok(None)
         }
     }
 

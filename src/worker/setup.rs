@@ -1,6 +1,6 @@
 //! What a worker is given, and how it is put together.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -174,6 +174,7 @@ impl Roles<'_> {
             meters,
             limiter: Limiter::new(listener.limits.connections.div_ceil(workers.max(1))),
             acceptor: RefCell::new(Some(accept()?)),
+            behind: Cell::new(None),
             closer: closer.clone(),
         })
     }

@@ -313,6 +313,68 @@ fn what_waits_to_be_accepted_is_bound_to_the_old_standing() {
     });
 }
 
+/// A listener of a process that has no descriptors left, as long as `exhausted` says so.
+struct Exhausted {
+    acceptor: Acceptor,
+    exhausted: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl Exhausted {
+    fn check(&self) -> io::Result<()> {
+        match self.exhausted.load(std::sync::atomic::Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(24)),
+            false => Ok(()),
+        }
+    }
+}
+
+impl Accept for Exhausted {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        self.check()?;
+        std::pin::pin!(self.acceptor.accept()).poll(context).map(Ok)
+    }
+
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        self.check()?;
+        self.acceptor.accept_waiting()
+    }
+}
+
+#[test]
+fn what_waits_and_cannot_be_accepted_is_bound_to_the_old_standing_when_it_can() {
+    let mut process = Process::new();
+    process.standing = Arc::new(leading(3, Armed::Yes));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let (mut setup, mut control, [_, address]) = process.setup();
+        let exhausted = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let says = Arc::clone(&exhausted);
+        let made = std::mem::replace(&mut setup.listeners[1].accept, Box::new(|| unreachable!("it is replaced")));
+        setup.listeners[1].accept =
+            Box::new(move || Ok(Acceptor::from_source(Exhausted { acceptor: made()?, exhausted: says })));
+        let (to, mailbox) = mpsc::unbounded_channel();
+        let scenario = async {
+            to.send(ToWorker::Ping(0)).expect("it works");
+            assert!(matches!(control.recv().await, Some(ToControl::Pong(..))));
+            exhausted.store(true, std::sync::atomic::Ordering::SeqCst);
+            let waiting = Client::connect(address);
+            let mut next = (*process.standing).clone();
+            next.end(&orders());
+            next.begin(orders(), term(5));
+            next.tenures.get_mut(&orders()).expect("it leads").armed = Armed::Yes;
+            to.send(ToWorker::Standing(Arc::new(next))).expect("it works");
+            assert!(matches!(control.recv().await, Some(ToControl::Adopted(..))));
+            exhausted.store(false, std::sync::atomic::Ordering::SeqCst);
+            let ask = |mut client: Client| tokio::task::spawn_blocking(move || client.ask("write"));
+            assert_eq!(ask(waiting).await.expect("no panic"), "term_changed");
+            assert_eq!(ask(Client::connect(address)).await.expect("no panic"), "ok");
+            to.send(ToWorker::Abort).expect("it works");
+        };
+        let (ran, ()) = tokio::join!(run(setup, mailbox), scenario);
+        ran.expect("no error");
+    });
+}
+
 #[test]
 fn a_stop_waits_for_what_is_in_flight_and_an_abort_does_not() {
     for abort in [false, true] {
@@ -389,8 +451,8 @@ impl Accept for Panics {
         panic!("a panic of the worker itself")
     }
 
-    fn accept_waiting(&mut self) -> Option<(Stream, SocketAddr)> {
-        None
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        Ok(None)
     }
 }
 
