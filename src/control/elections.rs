@@ -39,11 +39,16 @@ impl Control {
         self.beside(async move {
             let _place = elections.acquire().await;
             let result = campaign(&tools, &resource, &candidate).await;
-            Internal::Campaigned { resource, result }
+            Internal::Campaigned { resource, lease, result }
         });
     }
 
-    pub(super) fn campaigned(&mut self, resource: &Resource, result: Result<Campaigned, StoreError>) {
+    pub(super) fn campaigned(&mut self, resource: &Resource, lease: Lease, result: Result<Campaigned, StoreError>) {
+        if self.connection.lease.is_none_or(|current| current.id != lease.id) {
+            // Whatever was won under that lease is gone with it, and the candidacy under the present one goes its own
+            // way.
+            return;
+        }
         let now = self.clock.now();
         match result {
             Ok(Campaigned::Won(won)) => {

@@ -41,6 +41,23 @@ impl Control {
         }
     }
 
+    /// The leader keys that matter though no reading showed them change: of a term whose commit had no answer, for it
+    /// may have been seen before that was known; and, where a reading shows every leader (`whole`), of own terms whose
+    /// keys are not there: put and gone between two readings, or lost by a coordinator that went `back`.
+    pub(super) fn leaders_to_check(&mut self, whole: bool, back: bool) -> Vec<String> {
+        if back {
+            // Revisions from before say nothing of those from now on.
+            self.writer.campaigns.values_mut().for_each(|campaign| campaign.won_at = Revision(0));
+        }
+        let unclear = self.writer.campaigns.iter().filter(|(_, campaign)| !campaign.unclear.is_empty());
+        let mut check: Vec<String> = unclear.map(|(resource, _)| keys::leader(resource)).collect();
+        if whole {
+            let gone = self.writer.standing.tenures.keys().map(keys::leader).filter(|key| self.view.get(key).is_none());
+            check.extend(gone);
+        }
+        check
+    }
+
     fn leader_changed(&mut self, resource: &Resource) {
         let leader = self.view.record::<LeaderRecord>(&keys::leader(resource));
         self.note_leader(resource, leader.clone());

@@ -112,7 +112,7 @@ pub enum Ended {
 #[derive(Debug)]
 enum Internal {
     Joined { door: usize, lease: Lease, result: Result<(Joined, Sightings), StoreError> },
-    Campaigned { resource: Resource, result: Result<Campaigned, StoreError> },
+    Campaigned { resource: Resource, lease: Lease, result: Result<Campaigned, StoreError> },
     Registered { resources: Vec<Resource>, lease: Lease, result: Result<Committed, StoreError> },
     Resigned { resource: Resource, term: Term, result: Result<bool, StoreError> },
     Reported { gates: Vec<GateId>, result: Result<Committed, StoreError> },
@@ -327,7 +327,7 @@ impl Control {
     fn task_says(&mut self, done: Internal) {
         match done {
             Internal::Joined { door, lease, result } => self.joined(door, lease, result),
-            Internal::Campaigned { resource, result } => self.campaigned(&resource, result),
+            Internal::Campaigned { resource, lease, result } => self.campaigned(&resource, lease, result),
             Internal::Registered { resources, lease, result } => self.registered(resources, lease, result),
             Internal::Resigned { resource, term, result } => self.resigned(&resource, &term, result),
             Internal::Reported { gates, result } => self.reported(gates, result),
@@ -373,7 +373,10 @@ impl Control {
         let (looked, revision) = (reading.looked, reading.revision);
         let whole_doors = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::DOORS));
         self.looks.seen = self.looks.seen.max(looked);
-        let changed = self.view.take(reading);
+        let whole_leaders = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::LEADERS));
+        let before = self.view.revision;
+        let mut changed = self.view.take(reading);
+        changed.extend(self.leaders_to_check(whole_leaders, revision < before));
         let went_back = self.floors.went_back(revision.0) && !self.gates.is_empty();
         self.observe_doors(looked, went_back);
         self.observe_epochs(&changed, went_back);
