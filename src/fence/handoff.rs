@@ -355,6 +355,12 @@ impl Handoff {
         self.residue.map_or(Duration::ZERO, |until| until.since(now))
     }
 
+    /// Whether what a predecessor forwarded may still take effect. Where time alone ends nothing, it may for longer than
+    /// [`Handoff::residue`] says.
+    pub fn has_residue(&self, now: Moment) -> bool {
+        self.residue.is_some_and(|until| now < until || !self.policy.by_time)
+    }
+
     /// Where the gate stands.
     pub fn phase(&self) -> Phase {
         match (&self.claim, &self.current) {
@@ -502,7 +508,9 @@ impl Handoff {
         }
         self.session = alive;
         if alive {
-            let fenced = self.current.as_ref().filter(|current| current.fence_ordered);
+            // A door that has to join again first stays shut.
+            let stands = self.claim == Claim::Standing;
+            let fenced = self.current.as_ref().filter(|current| current.fence_ordered && stands);
             effects.extend(fenced.map(|current| Effect::Fence(current.term.clone())));
         } else {
             self.with_current(|current| current.opened = false);
@@ -533,6 +541,9 @@ impl Handoff {
         if !current.fence_ordered && (durable || current.disk_failed) {
             current.fence_ordered = true;
             effects.push(Effect::Fence(current.term.clone()));
+            // What comes to a blocked door is refused, not held for an order that does not come.
+            let blocked = matches!(self.claim, Claim::Blocked(_));
+            effects.extend(blocked.then(|| Effect::Shut(self.claim.clone())));
         }
         if !current.said_fenced && current.fence_ordered && current.fenced.len() == self.policy.workers {
             current.said_fenced = true;
@@ -851,5 +862,34 @@ mod tests {
         assert_eq!(handoff.phase(), Phase::Shut);
         let back = handoff.on(Event::Session(true), second(6));
         assert!(back.contains(&Effect::Fence(term(4))) && opens(&back));
+    }
+
+    #[test]
+    fn where_time_ends_nothing_residue_outlasts_it() {
+        let start = Start { term: term(4), drained: true, forced: false, clean: false };
+        let at = |by_time| {
+            let policy = Policy { by_time, ..POLICY };
+            let mut door = Handoff::start(policy, Claim::Standing, Some(start.clone()), second(0));
+            assert!(door.has_residue(second(34)));
+            door.on(Event::Tick, second(35));
+            door.has_residue(second(35))
+        };
+        assert!(!at(true));
+        assert!(at(false), "an orderly stop would mark it clean");
+    }
+
+    #[test]
+    fn a_session_that_is_back_opens_nothing_before_the_door_has_joined_again() {
+        let policy = Policy { close_on_loss: true, ..POLICY };
+        let start = Start { term: term(4), drained: true, forced: false, clean: true };
+        let mut door = Handoff::start(policy, Claim::Standing, Some(start), second(0));
+        door.on(Event::Tick, second(0));
+        let persist = Persist { term: term(4), drained: true, forced: false };
+        assert!(door.on(Event::Persisted(persist), second(0)).contains(&Effect::Open(term(4))));
+        door.on(Event::Session(false), second(1));
+        door.on(Event::Claimed(Claim::Joining), second(1));
+        assert_eq!(door.on(Event::Session(true), second(2)), []);
+        let effects = door.on(Event::Claimed(Claim::Standing), second(3));
+        assert!(effects.starts_with(&[Effect::Fence(term(4))]) && effects.contains(&Effect::Open(term(4))));
     }
 }
