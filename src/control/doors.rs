@@ -47,6 +47,14 @@ enum State {
     Left,
 }
 
+/// One door that is about to leave.
+pub(super) struct LeavingDoor {
+    pub(super) name: DoorName,
+    pub(super) gates: Vec<GateId>,
+    /// Whether its record stands, as far as is known.
+    pub(super) has_joined: bool,
+}
+
 /// All doors of the process, by target.
 pub struct Doors {
     pub(super) all: Vec<OwnDoor>,
@@ -161,6 +169,8 @@ impl Control {
         let now = self.clock.now();
         let door = &mut self.doors.all[number];
         let joined = match result {
+            // It is leaving: the floor file says so already.
+            _ if door.state == State::Left => return,
             Ok((joined, sightings)) => {
                 door.sightings = sightings;
                 joined
@@ -196,7 +206,8 @@ impl Control {
             door.blocked_by = Some(by.clone());
         }
         door.blocked_until = until;
-        let gates = door.gates.clone();
+        let (gates, target) = (door.gates.clone(), door.name.target.clone());
+        self.floors.leave(&target, true);
         self.claim(&gates, &Claim::Blocked(by.into()));
     }
 
@@ -259,7 +270,8 @@ impl Control {
     fn complete_joining(&mut self, number: usize) {
         let Some(lease) = self.connection.lease else { return };
         self.doors.all[number].state = State::Joined(lease);
-        self.floors.leave(false);
+        let target = self.doors.all[number].name.target.clone();
+        self.floors.leave(&target, false);
         let gates = self.doors.all[number].gates.clone();
         self.claim(&gates, &Claim::Standing);
         for gate in gates {
@@ -281,27 +293,51 @@ impl Control {
                 tracing::warn!(target = %name.target, door = %name.id, "this door was declared dead: shut until it has joined again");
                 self.shut_and_rejoin(number, now);
             }
-            Some(own) if Some(own.modified) >= joined_at && own.alive => {}
+            Some(own) if Some(own.modified) > joined_at => {
+                tracing::error!(target = %name.target, door = %name.id, "another process has put this door's record: does it run with a copy of this state directory? Give each process its own with --state-dir");
+                self.shut_and_rejoin(number, now.plus(self.config.coordinator.lease_ttl));
+            }
+            Some(own) if Some(own.modified) == joined_at && own.alive => {}
             // Older than what we put, or without our sign of life: the coordinator lost something.
             Some(_) => self.rejoin(number, now),
-            None if doors.is_empty() => self.rejoin(number, now),
+            None if doors.is_empty() => {
+                self.floors.leave(&name.target, true);
+                self.rejoin(number, now);
+            }
             None => self.shut_and_rejoin(number, now),
         }
     }
 
-    fn rejoin(&mut self, number: usize, now: Moment) {
-        self.doors.all[number].state = State::Due(now);
+    /// Until it has joined again, it weighs no epoch: an election that was held while its record was gone may not have
+    /// known its floor.
+    fn rejoin(&mut self, number: usize, at: Moment) {
+        self.doors.all[number].joined_at = None;
+        self.doors.all[number].state = State::Due(at);
     }
 
-    fn shut_and_rejoin(&mut self, number: usize, now: Moment) {
-        let gates = self.doors.all[number].gates.clone();
-        self.doors.all[number].joined_at = None;
+    fn shut_and_rejoin(&mut self, number: usize, at: Moment) {
+        let (gates, target) = (self.doors.all[number].gates.clone(), self.doors.all[number].name.target.clone());
+        self.floors.leave(&target, true);
         self.claim(&gates, &Claim::Joining);
-        self.rejoin(number, now);
+        self.rejoin(number, at);
+    }
+
+    /// The lease is gone, and the alive keys with it. A door that closes without a session may have been waited out
+    /// since, by one that has opened a later epoch: it stays shut until it has joined again, and read.
+    pub(super) fn doors_session_over(&mut self) {
+        for number in 0..self.doors.all.len() {
+            let door = &mut self.doors.all[number];
+            if door.record.closes && door.state != State::Left {
+                door.joined_at = None;
+                let gates = door.gates.clone();
+                self.claim(&gates, &Claim::Joining);
+            }
+        }
     }
 
     /// A new lease: the alive keys go with it from now on.
     pub(super) fn doors_session_began(&mut self) {
+        self.doors_session_over();
         let now = self.clock.now();
         for door in &mut self.doors.all {
             if !matches!(door.state, State::Left | State::Joining) {
@@ -310,11 +346,11 @@ impl Control {
         }
     }
 
-    /// The names of this process's doors, which from now on no attempt to join brings back.
-    pub(super) fn doors_leave(&mut self) -> Vec<(DoorName, Vec<GateId>)> {
+    /// This process's doors, which from now on no attempt to join brings back.
+    pub(super) fn doors_leave(&mut self) -> Vec<LeavingDoor> {
         let leaving = self.doors.all.iter_mut().map(|door| {
             door.state = State::Left;
-            (door.name.clone(), door.gates.clone())
+            LeavingDoor { name: door.name.clone(), gates: door.gates.clone(), has_joined: door.joined_at.is_some() }
         });
         leaving.collect()
     }

@@ -95,10 +95,12 @@ impl Floors {
         self.memory.forgotten = false;
     }
 
-    /// Remembers whether the door's record stands.
-    pub fn leave(&mut self, left: bool) {
-        self.dirty |= self.memory.left != left;
-        self.memory.left = left;
+    /// Remembers whether the door's record at this target stands.
+    pub fn leave(&mut self, target: &str, left: bool) {
+        self.dirty |= match left {
+            true => self.memory.left.insert(target.into()),
+            false => self.memory.left.remove(target),
+        };
     }
 
     /// Has the same content written once more: into the other slot.

@@ -156,11 +156,13 @@ impl GateState {
         let residue = remembered.has_residue(audit);
         // A door that stopped in order has taken its record back, and joins like a new one. One that did not has its
         // record standing: nobody else can have opened, so it may go on before it has reached the coordinator.
-        let left = memory.left && mechanisms.keeps(Mechanism::Leaving);
+        let left = memory.left.contains(&name.target) && mechanisms.keeps(Mechanism::Leaving);
         let stands = remembered.floor.is_some() && !left && !closes;
+        // What drained while the door only counted says nothing of what it forwarded after that.
+        let proved = remembered.clean || audit || !remembered.audit;
         let start = remembered.floor.map(|floor| Start {
             term: floor.term(),
-            drained: floor.drained,
+            drained: floor.drained && proved,
             forced: floor.forced,
             clean: !residue,
         });
@@ -344,7 +346,7 @@ impl Control {
             self.gates.all[gate.0].wakes = None;
             self.drive(gate, Event::Tick);
         }
-        if self.floors.has_forgotten() && self.gates.all.iter().all(|gate| gate.handoff.residue(now).is_zero()) {
+        if self.floors.has_forgotten() && !self.gates.all.iter().any(|gate| gate.handoff.has_residue(now)) {
             self.floors.residue_is_over();
         }
         if self.gates.closes_at.is_some_and(|at| at <= now) {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::account::accounts;
+use super::doors::LeavingDoor;
 use super::{Control, Ended, Internal};
 use crate::coordinator::doors as records;
 use crate::coordinator::keys;
@@ -35,6 +36,9 @@ pub struct Stop {
     stopped: Vec<WorkerId>,
     unclean: Vec<GateId>,
     deadline: Option<Moment>,
+    /// Whether the workers were told to end at once.
+    aborted: bool,
+    leaving: Vec<LeavingDoor>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -184,9 +188,14 @@ impl Control {
                 self.floors.write_again();
             }
             Phase::Noting(_) if late => self.leave(false),
+            Phase::WorkersFinish if late && self.stop.aborted => {
+                let missing = (0..self.workers.len()).map(WorkerId).find(|worker| !self.stop.stopped.contains(worker));
+                self.stop.end(Ended::WorkerLost(missing.unwrap_or(WorkerId(0))));
+            }
             Phase::WorkersFinish if late => {
                 tracing::warn!("the grace period is over: cutting what is still in flight");
-                self.stop.deadline = None;
+                self.stop.aborted = true;
+                self.stop.deadline = Some(now.plus(super::WORKER_PATIENCE));
                 self.tell_all(|| ToWorker::Abort);
             }
             Phase::Leaving if late => self.stop.end(Ended::Stopped),
@@ -211,7 +220,11 @@ impl Control {
             let name = self.gates.name(gate);
             self.floors.mark_clean(&name.target, &name.resource);
         }
-        self.floors.leave(true);
+        // From here on no joining that is under way completes: it would take back what is noted now.
+        self.stop.leaving = self.doors_leave();
+        for door in &self.stop.leaving {
+            self.floors.leave(&door.name.target, true);
+        }
         self.floors.submit();
     }
 
@@ -222,9 +235,9 @@ impl Control {
         let limit = self.config.coordinator.request_timeout * 2;
         self.stop.deadline = Some(self.clock.now().plus(limit));
         let mut leaving = Vec::new();
-        for (name, gates) in self.doors_leave() {
-            if noted && self.doors.joined_at(&name.target).is_some() {
-                leaving.push((name, gates.iter().all(|gate| self.is_clean(*gate))));
+        for door in std::mem::take(&mut self.stop.leaving) {
+            if noted && door.has_joined {
+                leaving.push((door.name, door.gates.iter().all(|gate| self.is_clean(*gate))));
             }
         }
         let (store, lease) = (Arc::clone(&self.store), self.connection.lease);
@@ -248,8 +261,8 @@ impl Control {
     }
 
     fn is_clean(&self, gate: GateId) -> bool {
-        let residue = self.gates.get(gate).handoff.residue(self.clock.now());
-        !self.stop.unclean.contains(&gate) && residue.is_zero()
+        let residue = self.gates.get(gate).handoff.has_residue(self.clock.now());
+        !self.stop.unclean.contains(&gate) && !residue
     }
 
     pub(super) fn left(&mut self) {

@@ -133,9 +133,14 @@ struct Process {
 
 impl Process {
     fn start(config: Config) -> Process {
+        Process::start_over(config, |store| store)
+    }
+
+    /// Over the embedded coordinator as `seen` shows it.
+    fn start_over(config: Config, seen: impl FnOnce(Arc<dyn Store>) -> Arc<dyn Store>) -> Process {
         let (clock, entropy) = (Arc::new(HostClock), Arc::new(HostEntropy));
         let CoordinatorKind::Embedded(path) = &config.coordinator.kind else { panic!("embedded only") };
-        let store = Embedded::open(path, clock.clone(), entropy.clone()).expect("a folder of the test's own");
+        let store = seen(Embedded::open(path, clock.clone(), entropy.clone()).expect("a folder of the test's own"));
         let guards = config.listeners.iter().any(|listener| matches!(listener.role, Role::Guard(_)));
         let opened = guards.then(|| {
             let disk = Arc::new(HostDisk);
@@ -299,5 +304,196 @@ fn a_second_sole_door_stays_shut_and_names_the_first_until_that_is_forgotten_and
         crate::admin::Control::command(&second.handle, command).await.expect("it is recorded");
         play_all(&mut [&mut second, &mut a], "the second opens", |all| all[0].gate.is_open()).await;
         assert_eq!(second.gate.floor(), Some(Epoch::FIRST));
+    });
+}
+
+fn closing_guard() -> Arc<Listener> {
+    let mut listener = Arc::unwrap_or_clone(guard());
+    let Role::Guard(settings) = &mut listener.role else { panic!("it is one") };
+    settings.on_coordinator_loss = GuardLoss::Close;
+    Arc::new(listener)
+}
+
+/// The embedded coordinator of these processes, for the test itself.
+fn store(folder: &Path) -> Arc<dyn Store> {
+    let path = folder.join("epochs.db");
+    Embedded::open(&path, Arc::new(HostClock), Arc::new(HostEntropy)).expect("the processes' own")
+}
+
+/// What is in a state directory whose process is over.
+async fn remembered(config: &Config) -> crate::fence::floor::Memory {
+    for _ in 0..PATIENCE.as_millis() {
+        let disk = Arc::new(HostDisk);
+        match StateDir::open(&config.state_dir, &config.id, disk, &HostEntropy, false) {
+            Ok((_, memory, _)) => return memory,
+            Err(_) => tokio::time::sleep(Duration::from_millis(1)).await,
+        }
+    }
+    panic!("the state directory stays locked");
+}
+
+/// Since its alive key went, another door may have waited it out, opened a later epoch, and left again.
+#[test]
+fn a_door_that_closes_without_a_session_joins_again_before_it_opens_with_a_new_one() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Process::start(config("a", folder.path(), vec![closing_guard(), stamp()]));
+        process.play("open", |process| process.gate.is_open()).await;
+        let store = store(folder.path());
+        let doors = store.read(vec![crate::coordinator::store::Range::all(Keys::Under("doors/".into()))]).await;
+        let doors = doors.expect("it can be read").ranges.remove(0);
+        let lease = doors.iter().find_map(|entry| entry.lease).expect("the alive key goes with a lease");
+        store.revoke(lease).await.expect("it can be revoked");
+        process.play("shut", |process| !process.gate.is_open()).await;
+        process.play("open again", |process| process.gate.is_open()).await;
+        process.ended.abort();
+    });
+}
+
+#[test]
+fn a_door_that_was_replaced_remembers_that_its_record_does_not_stand() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let old = config("g1", folder.path(), vec![guard()]);
+        let mut first = Process::start(old.clone());
+        let mut a = Process::start(config("a", folder.path(), vec![stamp()]));
+        play_all(&mut [&mut first, &mut a], "a is armed", |all| all[1].armed().is_some()).await;
+        first.ended.abort();
+        let memory = remembered(&old).await;
+        assert!(memory.left.is_empty(), "nobody has taken its place");
+        let (store, id) = (store(folder.path()), memory_door(&old));
+        let name = crate::coordinator::keys::DoorName { target: "orders".into(), id };
+        crate::coordinator::doors::leave(store.as_ref(), &name).await.expect("it is recorded");
+        let mut second = Process::start(config("g2", folder.path(), vec![guard()]));
+        play_all(&mut [&mut second, &mut a], "the second opens", |all| all[0].gate.is_open()).await;
+        let mut first = Process::start(old.clone());
+        let blocked = |process: &Process| process.gate.blocked_by().is_some();
+        play_all(&mut [&mut first, &mut second, &mut a], "it is blocked", |all| blocked(all[0])).await;
+        first.ended.abort();
+        assert!(remembered(&old).await.left.contains("orders"), "the next start would open before it has joined");
+    });
+}
+
+fn memory_door(config: &Config) -> String {
+    std::fs::read_to_string(config.state_dir.join("door")).expect("its id").trim().to_owned()
+}
+
+#[test]
+fn a_start_trusts_its_record_by_target_and_no_drain_of_a_door_that_only_counted() {
+    use crate::fence::floor::{Floor, Memory, Remembered};
+    use crate::fence::handoff::{Claim, Effect, Event, Persist};
+    let term = Term {
+        epoch: Epoch::FIRST,
+        nonce: crate::fence::Nonce::from_bytes([1; 8]),
+        writer: "a".parse().expect("an id"),
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = config("g", folder.path(), vec![guard()]);
+    let names = [GateName { target: "orders".into(), resource: orders(), listener: "orders-guard".into() }];
+    let start = |left: &str, audit: bool, clean: bool| {
+        let mut memory = Memory::default();
+        let floor = Floor { drained: true, ..Floor::of(&term) };
+        memory.put(&"orders".into(), &orders(), Remembered { floor: Some(floor), clean, audit });
+        memory.left.insert(left.into());
+        let gates = gates::Gates::start(&config, &names, &memory, 1, Mechanisms::all(), Moment::default());
+        gates.get(GateId(0)).handoff.clone()
+    };
+    assert_eq!(*start("another", false, false).claim(), Claim::Standing);
+    assert_eq!(*start("orders", false, false).claim(), Claim::Joining);
+    for (audit, clean, drained) in [(false, false, true), (true, true, true), (true, false, false)] {
+        let effects = start("another", audit, clean).on(Event::Tick, Moment::default());
+        let persist = Persist { term: term.clone(), drained, forced: false };
+        assert!(effects.contains(&Effect::Persist(persist)), "{audit} {clean}: {effects:?}");
+    }
+}
+
+/// A store on which the answer to the first election is lost, and with it the answer to the question what became of
+/// it; meanwhile others see what was committed.
+struct LosesTheAnswer(Arc<dyn Store>, std::sync::atomic::AtomicUsize);
+
+impl Store for LosesTheAnswer {
+    fn read(
+        &self,
+        ranges: Vec<crate::coordinator::store::Range>,
+    ) -> crate::coordinator::store::StoreFuture<'_, crate::coordinator::store::Snapshot> {
+        use std::sync::atomic::Ordering::SeqCst;
+        let alone = matches!(ranges.as_slice(), [range] if range.keys == Keys::One("leaders/orders".into()));
+        if alone && self.1.compare_exchange(1, 2, SeqCst, SeqCst).is_ok() {
+            return Box::pin(async { Err(StoreError::Unreachable("lost".into())) });
+        }
+        self.0.read(ranges)
+    }
+
+    fn commit(&self, txn: crate::coordinator::store::Txn) -> crate::coordinator::store::StoreFuture<'_, Committed> {
+        use crate::coordinator::store::Change;
+        use std::sync::atomic::Ordering::SeqCst;
+        let elects = txn.changes.iter().any(|it| matches!(it, Change::Put { key, .. } if key == "leaders/orders"));
+        if elects && self.1.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
+            return Box::pin(async {
+                self.0.commit(txn).await?;
+                // Time for the watch to show it before anybody knows that the answer is lost.
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Err(StoreError::Unreachable("lost".into()))
+            });
+        }
+        self.0.commit(txn)
+    }
+
+    fn watch(&self, after: crate::coordinator::store::Revision) -> Box<dyn crate::coordinator::store::Watch> {
+        self.0.watch(after)
+    }
+
+    fn grant(&self, ttl: Duration) -> crate::coordinator::store::StoreFuture<'_, Lease> {
+        self.0.grant(ttl)
+    }
+
+    fn keep_alive(
+        &self,
+        lease: crate::coordinator::store::LeaseId,
+    ) -> crate::coordinator::store::StoreFuture<'_, Lease> {
+        self.0.keep_alive(lease)
+    }
+
+    fn revoke(&self, lease: crate::coordinator::store::LeaseId) -> crate::coordinator::store::StoreFuture<'_, ()> {
+        self.0.revoke(lease)
+    }
+
+    fn kind(&self) -> &'static str {
+        self.0.kind()
+    }
+
+    fn endpoint(&self) -> String {
+        self.0.endpoint()
+    }
+}
+
+/// The leader key was seen before it was known to be of a term whose commit had no answer; it does not change any more.
+#[test]
+fn a_term_that_was_seen_before_its_lost_answer_was_missed_is_led_all_the_same() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = config("a", folder.path(), vec![guard(), stamp()]);
+        let mut process = Process::start_over(config, |store| {
+            Arc::new(LosesTheAnswer(store, std::sync::atomic::AtomicUsize::new(0)))
+        });
+        process.play("armed", |process| process.armed() == Some(Epoch::FIRST)).await;
+        process.ended.abort();
+    });
+}
+
+/// It was put and gone between two readings, or an operator deleted it: nothing changes that would say so.
+#[test]
+fn a_leader_whose_key_is_gone_leads_no_more_though_its_lease_lives() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Process::start(config("a", folder.path(), vec![guard(), stamp()]));
+        process.play("armed", |process| process.armed() == Some(Epoch::FIRST)).await;
+        let delete = crate::coordinator::store::Txn {
+            compares: Vec::new(),
+            changes: vec![crate::coordinator::store::Change::Delete("leaders/orders".into())],
+        };
+        store(folder.path()).commit(delete).await.expect("it can be deleted");
+        process.play("elected anew", |process| process.armed().is_some_and(|epoch| epoch > Epoch::FIRST)).await;
+        process.ended.abort();
     });
 }

@@ -114,6 +114,8 @@ impl Writer {
         self.set(resource, State::Unregistered);
         if let Some(campaign) = self.campaigns.get_mut(resource) {
             campaign.registered = false;
+            // What may have been won under an earlier lease is gone with it.
+            campaign.unclear.clear();
         }
     }
 
@@ -162,6 +164,7 @@ impl Control {
             self.writer.unregister(&resource);
         }
         self.writer.to_register.clear();
+        self.doors_session_over();
     }
 
     /// Every stamped write compares the clock with this deadline itself; the workers only have to learn of it.

@@ -1,6 +1,6 @@
 //! What a door remembers over a restart (R5): a plain value; `crate::state_dir` keeps it on disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Epoch, Nonce, Resource, Term, WriterId};
@@ -63,10 +63,11 @@ pub struct Memory {
     /// Whether records were lost: an earlier file could not be read, and the operator said to start without it. A
     /// resource without a record then counts as not clean. It goes when all residue has been waited out.
     pub forgotten: bool,
-    /// Whether the door took its record back, or marked it *left*, when it stopped: then another may have opened
-    /// since, and it joins like a new one.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub left: bool,
+    /// The targets at which this door's record may not stand any more: it took it back or marked it *left* when it
+    /// stopped, or found it gone, or another's in its place. There another may have opened since, and it joins like a
+    /// new one. By target: at one of them it may have joined again, and not at another.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left: BTreeSet<Arc<str>>,
     /// By target and resource. Nothing is ever taken out: a resource may come back into the configuration.
     pub targets: BTreeMap<Arc<str>, BTreeMap<Resource, Remembered>>,
 }
@@ -93,6 +94,11 @@ impl Memory {
     /// Takes every clean mark off: what a start that can't trust its file does.
     pub fn distrust(&mut self) {
         self.targets.values_mut().flat_map(BTreeMap::values_mut).for_each(|record| record.clean = false);
+    }
+
+    /// Counts every record as not standing: of whose they are another process may know more.
+    pub fn leave_all(&mut self) {
+        self.left = self.targets.keys().cloned().collect();
     }
 
     /// The first floor of `self` that `later` has lost or lowered, with its target and resource (R5).

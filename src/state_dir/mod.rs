@@ -153,6 +153,10 @@ impl StateDir {
         if found.start != Start::Known {
             found.memory.distrust();
         }
+        if found.start == Start::Adopted {
+            // Another door's floors: nothing says that a record of this one ever stood beside them.
+            found.memory.leave_all();
+        }
         if let Some(bytes) = found.unreadable {
             // A copy: while it is made, the file stays in its place, or a crash here would look like a first start.
             replace(disk.as_ref(), &path.join(format!("floors.unreadable-{}", hex(entropy))), &bytes)?;
