@@ -46,6 +46,14 @@ pub fn among<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone) -> Vec<Do
     entries.into_iter().filter_map(door).collect()
 }
 
+/// A door whose record this version cannot read: a later one's, perhaps, and nobody knows what it is waited out for.
+fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String> {
+    entries.into_iter().find_map(|entry| match keys::parse(&entry.key)? {
+        Key::Door(name) if from_value::<DoorRecord>(&entry.value).is_none() => Some(name.id),
+        _ => None,
+    })
+}
+
 /// When other doors were first seen as they are: what they are waited out from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sightings(HashMap<DoorName, (Revision, bool, Moment)>);
@@ -161,6 +169,9 @@ pub async fn join(
     now: Moment,
 ) -> Result<Joined, StoreError> {
     let read = store.read(vec![Range::all(Keys::Under(keys::doors(&joiner.name.target)))]).await?;
+    if let Some(by) = unreadable(read.ranges.iter().flatten()) {
+        return Ok(Joined::Blocked { by, until: None });
+    }
     let doors = among(read.ranges.iter().flatten());
     match plan(joiner, &doors, sightings, read.revision, now) {
         Plan::Blocked { by, until } => Ok(Joined::Blocked { by, until }),
@@ -308,6 +319,22 @@ mod tests {
         let back = other(record(true, false), true);
         planned(&back, &mut sightings, 149);
         assert_eq!(planned(&lapsed, &mut sightings, 150), Plan::Blocked { by: "old".into(), until: Some(second(190)) });
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_keeps_a_door_shut() {
+        let entry = |key: &str, value: &[u8]| Entry {
+            key: key.to_owned(),
+            value: value.to_vec(),
+            created: Revision(1),
+            modified: Revision(1),
+            lease: None,
+        };
+        let good = to_value(&record(false, false));
+        let readable = [entry("doors/db/old", &good), entry("doors/db/old/alive", b"{}"), entry("doors/db/old/x", b"")];
+        assert_eq!(unreadable(&readable), None);
+        let later = [entry("doors/db/old", &good), entry("doors/db/new", br#"{"kind":"other"}"#)];
+        assert_eq!(unreadable(&later), Some("new".to_owned()));
     }
 
     #[test]
