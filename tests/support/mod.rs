@@ -16,4 +16,6 @@ pub mod process;
 pub mod scene;
 pub mod sidecar;
 pub mod store_contract;
+pub mod terms;
 pub mod upstream;
+pub mod world;

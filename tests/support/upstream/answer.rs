@@ -78,6 +78,18 @@ fn half() -> Response<AnswerBody> {
     Response::builder().header("content-length", "100").body(body).expect("the header is well formed")
 }
 
+/// A head, half of a body, and the rest when `rest` says so.
+pub fn split(rest: tokio::sync::oneshot::Receiver<()>) -> Response<AnswerBody> {
+    let piece = |bytes: &'static [u8]| Ok(Frame::data(Bytes::from_static(bytes)));
+    let first = stream::once(async move { piece(b"half, ") });
+    let second = stream::once(async move {
+        let _ = rest.await;
+        piece(b"and applied\n")
+    });
+    let pieces = futures_util::StreamExt::chain(first, second);
+    Response::new(StreamBody::new(pieces).boxed_unsync())
+}
+
 /// The call's own messages, and the status that says all went well.
 fn grpc(messages: Bytes) -> Response<AnswerBody> {
     let mut trailers = HeaderMap::new();

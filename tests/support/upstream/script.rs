@@ -19,6 +19,9 @@ pub struct Step {
 /// | `slow_read=10ms` | waits so long before each piece of the body |
 /// | `apply=WAIT` | waits between having the whole body and applying it |
 /// | `answer=WAIT` | waits between having applied it and answering |
+/// | `eager` | answers before it has read the body, then goes on all the same |
+/// | `late=WAIT` | answers first, and applies it so long after |
+/// | `split=WAIT` | sends half of its answer, waits, applies, and sends the rest |
 /// | `skip` | does not apply it |
 /// | `early` | answers without reading the body, and does not apply it |
 /// | `status=503` | answers with this status |
@@ -33,6 +36,9 @@ pub struct Script {
     pub slow_read: Duration,
     pub apply: Step,
     pub answer: Step,
+    pub eager: bool,
+    pub late: Option<Step>,
+    pub split: Option<Step>,
     pub skip: bool,
     pub early: bool,
     pub status: Option<u16>,
@@ -56,6 +62,9 @@ impl Script {
                 "answer" => script.answer.add(value).ok_or_else(unknown)?,
                 "slow_read" => script.slow_read = duration(value).ok_or_else(unknown)?,
                 "status" => script.status = Some(value.parse().map_err(|_| unknown())?),
+                "eager" => script.eager = true,
+                "late" => script.late.get_or_insert_default().add(value).ok_or_else(unknown)?,
+                "split" => script.split.get_or_insert_default().add(value).ok_or_else(unknown)?,
                 "skip" => script.skip = true,
                 "early" => script.early = true,
                 "close" => script.close = true,

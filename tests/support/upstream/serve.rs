@@ -62,6 +62,16 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     if script.early {
         return answer::of(&script, &head, None);
     }
+    if script.eager {
+        let answer = answer::of(&script, &head, None);
+        tokio::spawn(async move {
+            let received = receive(request, script.slow_read).await;
+            let complete = received.complete;
+            shared.wait(&script.apply).await;
+            shared.commit(head, received, complete);
+        });
+        return answer;
+    }
     shared.wait(&script.read).await;
     let received = receive(request, script.slow_read).await;
     if !head.is_write() {
@@ -75,6 +85,24 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     }
     let body = received.body.clone();
     shared.wait(&script.apply).await;
+    if let Some(step) = script.late.clone() {
+        let answer = answer::of(&script, &head, Some(body));
+        tokio::spawn(async move {
+            shared.wait(&step).await;
+            shared.commit(head, received, true);
+        });
+        return answer;
+    }
+    if let Some(step) = script.split.clone() {
+        let (send_rest, rest) = tokio::sync::oneshot::channel();
+        tokio::spawn(async move {
+            shared.wait(&step).await;
+            shared.commit(head, received, true);
+            // Whoever reads the answer may be gone.
+            let _ = send_rest.send(());
+        });
+        return Ok(answer::split(rest));
+    }
     if !script.skip {
         shared.commit(head.clone(), received, true);
     }
