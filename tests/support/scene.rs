@@ -152,6 +152,14 @@ impl Plan {
     /// Starts it, and waits until it listens; a guard also until it has joined its target.
     #[track_caller]
     pub fn start(self) -> Node {
+        let mut node = self.start_blocked();
+        node.await_joined();
+        node
+    }
+
+    /// Starts it, and waits until it listens; whether it comes to its place is another matter.
+    #[track_caller]
+    pub fn start_blocked(self) -> Node {
         let admin = ports::free_address();
         let file = |name: &str| self.folder.join(name).display().to_string();
         let mut text = format!("id: {}\nstate_dir: {}\n", self.id, file("state"));
@@ -175,7 +183,7 @@ impl Plan {
             folder: self.folder,
             variables: self.variables,
         };
-        node.await_started();
+        node.process.await_words("admin side listening", LONG);
         node
     }
 }
@@ -215,12 +223,12 @@ impl Node {
     pub fn restart(&mut self) {
         assert!(!self.process.is_running(), "{} still runs", self.id);
         self.process = launch(&self.id, &self.folder, &self.variables).start();
-        self.await_started();
+        self.process.await_words("admin side listening", LONG);
+        self.await_joined();
     }
 
     #[track_caller]
-    fn await_started(&mut self) {
-        self.process.await_words("admin side listening", LONG);
+    fn await_joined(&mut self) {
         let guards =
             self.status()["listeners"].as_array().is_some_and(|all| all.iter().any(|it| it["role"] == "guard"));
         if guards {
