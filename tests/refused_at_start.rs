@@ -162,7 +162,7 @@ fn a_killed_guard_serves_the_epoch_of_its_floor_file_while_etcd_is_away() {
 }
 
 #[test]
-fn with_the_target_down_a_write_is_refused_as_not_applied_until_it_is_up() {
+fn with_the_target_down_a_write_is_refused_as_not_applied() {
     let (etcd, mut nginx) = (etcd(), Nginx::start());
     let guard = guard("guard", etcd.url(), &nginx.url()).start();
     let writer = stamp("orders-a", etcd.url(), guard.address).start();
@@ -184,13 +184,19 @@ impl FullDisk {
     }
 
     fn under(guard: &mut Sidecar) -> FullDisk {
-        let pid = Pid::from_raw(i32::try_from(guard.process().id()).unwrap()).unwrap();
-        prlimit(Some(pid), Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
-        FullDisk(pid)
+        let id = i32::try_from(guard.process().id()).ok();
+        let disk = FullDisk(id.and_then(Pid::from_raw).expect("a process has an id"));
+        disk.limit(Some(0));
+        disk
     }
 
     fn end(self) {
-        prlimit(Some(self.0), Resource::Fsize, Rlimit { current: None, maximum: None }).unwrap();
+        self.limit(None);
+    }
+
+    fn limit(&self, current: Option<u64>) {
+        let limited = prlimit(Some(self.0), Resource::Fsize, Rlimit { current, maximum: None });
+        limited.expect("the limit of a child can be set");
     }
 }
 

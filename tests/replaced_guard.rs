@@ -25,7 +25,7 @@ struct World {
 impl World {
     fn start() -> World {
         let (etcd, upstream) = (etcd(), Upstream::start());
-        let server = etcd.url().trim_start_matches("http://").parse().unwrap();
+        let server = etcd.url().trim_start_matches("http://").parse().expect("the URL is of an address");
         let link = Link::to(server);
         let old = guard("guard-old", &link.url(), &upstream.url()).start();
         let writer = stamp("orders-a", etcd.url(), old.address).start();
