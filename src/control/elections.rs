@@ -17,14 +17,14 @@ const OPERATOR_RETRY: Duration = Duration::from_secs(5);
 
 impl Control {
     pub(super) fn run_campaign(&mut self, resource: Resource, lease: Lease) {
-        if self.view.get(&keys::leader(&resource)).is_some() {
-            return self.writer.set(&resource, State::Waiting);
-        }
         if self.writer.campaigns.get(&resource).is_some_and(|campaign| !campaign.registered) {
             self.writer.unregister(&resource);
             self.writer.to_register.insert(resource);
             let now = self.clock.now();
             return self.register(lease, now);
+        }
+        if self.view.get(&keys::leader(&resource)).is_some() {
+            return self.writer.set(&resource, State::Waiting);
         }
         self.writer.set(&resource, State::Running);
         let tools = Tools {
