@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, timeout_at};
 
 use super::endpoints::{Endpoints, Link};
 use super::failure::{Failure, with_hint};
@@ -37,7 +37,7 @@ impl Endpoints {
             if turn.due > last_begin {
                 break;
             }
-            sleep_until(turn.due).await;
+            turn.come().await;
             let failure = match self.attempt(turn.endpoint, deadline, repeat, &ask).await {
                 Ok(answer) => {
                     self.worked(turn.endpoint);

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use etcd_client::{Client, ResponseHeader};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::backoff::Backoff;
 use super::failure::Failure;
@@ -43,6 +43,16 @@ pub(super) struct Turn {
     pub(super) endpoint: usize,
     /// Not before this: it failed a moment ago.
     pub(super) due: Instant,
+}
+
+impl Turn {
+    /// Waits until it may be used: not at all, as a rule. (A timer that is due already still takes a millisecond, which
+    /// is most of what a call takes.)
+    pub(super) async fn come(self) {
+        if self.due > Instant::now() {
+            sleep_until(self.due).await;
+        }
+    }
 }
 
 /// All endpoints.

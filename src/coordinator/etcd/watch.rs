@@ -15,7 +15,7 @@ use std::time::Duration;
 use etcd_client::{GetOptions, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::backoff::Backoff;
 use super::endpoints::{Endpoints, Link};
@@ -130,7 +130,7 @@ impl Feed {
     async fn run(mut self) {
         loop {
             let turn = self.endpoints.pick();
-            sleep_until(turn.due).await;
+            turn.come().await;
             let limit = self.endpoints.settings.timeout;
             match timeout(limit, self.endpoints.link(turn.endpoint)).await {
                 Ok(Ok(link)) => {
