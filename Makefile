@@ -9,10 +9,10 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test build check tools
+.PHONY: help demo test bench-handoff build check tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the whole story in ten seconds, in one process, on the embedded coordinator
 	@tools/fetch protoc
@@ -21,6 +21,10 @@ demo: ## the whole story in ten seconds, in one process, on the embedded coordin
 test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
+
+bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
+	@tools/fetch protoc etcd
+	@$(ENV) $(CARGO) bench --locked --bench handoff
 
 build: ## the release binary, in target/release
 	@tools/fetch protoc
