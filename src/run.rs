@@ -6,11 +6,13 @@
 //! Everything that a test wants to hold in its own hands (clock, randomness, disk, store, connections) comes in as a
 //! [`World`].
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::{AdminError, AdminServer};
@@ -267,6 +269,15 @@ impl LastWords {
 /// # Errors
 /// [`RunError`], where it cannot start.
 pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| RunError::Thread { what: "the signal handler", source })?;
+    // Before anything runs that has to end in order: a signal that comes during the start waits until it is over.
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::listen()
+    };
     let log = crate::log::init(&config.log)?;
     let id = config.id.clone();
     let state_dir = guards(&config).then(|| config.state_dir.display().to_string());
@@ -278,32 +289,45 @@ pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
     if let Some(address) = instance.admin_address() {
         tracing::info!(%address, "admin side listening");
     }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| RunError::Thread { what: "the signal handler", source })?;
-    let ended = runtime.block_on(until_ended(&mut instance));
+    let ended = runtime.block_on(until_ended(&mut instance, signals));
     tracing::info!(how = ?ended, "ended");
     instance.last_words.say();
     log.flush(LAST_WORDS);
     Ok(ended)
 }
 
-async fn until_ended(instance: &mut Instance) -> Ended {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        tracing::error!("the system gives no signal handlers: stopping by signal loses what is in flight");
-        return instance.ended().await;
+/// What people and service managers say to the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+async fn until_ended(instance: &mut Instance, signals: io::Result<Signals>) -> Ended {
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => {
+            tracing::error!(%error, "the system gives no signal handlers: stopping by signal loses what is in flight");
+            return instance.ended().await;
+        }
     };
     let mut stopping = false;
     loop {
         tokio::select! {
             ended = instance.ended() => return ended,
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
+            _ = signals.hangup.recv() => {
                 tracing::warn!("reloading is not in this version: restart to change the configuration");
                 continue;
             }
