@@ -41,3 +41,14 @@ fn told_to_stop_while_it_starts_it_ends_in_order() {
     let exit = process.wait(LONG);
     assert_eq!(exit.code(), Some(0), "{}", process.recent());
 }
+
+#[test]
+fn a_watch_ends_with_its_reader() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let admin = ports::free_address().to_string();
+    let mut process = guard(folder.path()).args(["--admin", &admin]).start();
+    process.await_words("admin side listening", LONG);
+    let script = format!("{} status --watch --admin {admin} | head -n 1", env!("CARGO_BIN_EXE_epochgate"));
+    let watch = Launch::program("sh").args(["-c", &script]).run(LONG);
+    assert!(watch.stdout().starts_with("Process: g "), "{}", watch.recent());
+}

@@ -124,14 +124,19 @@ fn refuse(error: &clap::Error) -> Exit {
 
 /// Writes to standard output. A reader that has gone away has read enough.
 fn print(text: &str) -> Exit {
+    put_out(text).err().unwrap_or(Exit::Ok)
+}
+
+/// The same for a command with more to say: an error is the code to end with, for nobody reads on.
+fn put_out(text: &str) -> Result<(), Exit> {
     let mut out = anstream::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            complain::error(&format!("cannot write to standard output: {error}"));
-            Exit::Failed
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| {
+        if error.kind() == io::ErrorKind::BrokenPipe {
+            return Exit::Ok;
         }
-        _ => Exit::Ok,
-    }
+        complain::error(&format!("cannot write to standard output: {error}"));
+        Exit::Failed
+    })
 }
 
 /// Runs a command's questions on this thread.

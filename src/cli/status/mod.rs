@@ -57,11 +57,11 @@ pub fn run(args: &StatusArgs) -> Exit {
         let interrupted = tokio::signal::ctrl_c();
         tokio::pin!(interrupted);
         loop {
-            let exit = match &drawn {
+            let shown = match &drawn {
                 Ok(text) => draw(text, args.output),
                 Err(trouble) => draw(&format!("{}\n", trouble.text()), args.output),
             };
-            if exit != Exit::Ok {
+            if let Err(exit) = shown {
                 return exit;
             }
             let next = async {
@@ -110,14 +110,14 @@ async fn picture(admin: &Address, output: Output) -> Result<String, Trouble> {
     }
 }
 
-/// One picture of a series: in place of the one before on a terminal, behind it elsewhere.
-fn draw(text: &str, output: Output) -> Exit {
+/// One picture of a series: in place of the one before on a terminal, behind it elsewhere. An error ends the series.
+fn draw(text: &str, output: Output) -> Result<(), Exit> {
     if output == Output::Table && std::io::stdout().is_terminal() {
         // Straight to the terminal: `anstream` takes these out where NO_COLOR is set, and they are no colour.
         let mut out = std::io::stdout().lock();
         if out.write_all(b"\x1b[H\x1b[2J").and_then(|()| out.flush()).is_err() {
-            return Exit::Ok;
+            return Err(Exit::Ok);
         }
     }
-    super::print(text)
+    super::put_out(text)
 }
