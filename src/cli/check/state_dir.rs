@@ -12,12 +12,20 @@ use crate::disk::{Disk as _, HostDisk, Locked};
 pub fn look(config: &Config) -> Category {
     let mut category = Category::new("state directory");
     let guards = config.listeners.iter().any(|listener| matches!(listener.role, Role::Guard(_)));
-    category.add(if config.state_dir.exists() {
-        there(&config.state_dir, guards)
-    } else {
-        not_there(&config.state_dir, guards)
-    });
+    category.add(one(&config.state_dir, guards));
     category
+}
+
+fn one(path: &Path, guards: bool) -> Finding {
+    match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => Finding::bad(format!("{} is no directory", path.display()), ELSEWHERE),
+        Ok(_) => there(path, guards),
+        // A link that leads nowhere is no missing directory: none can be made in its place.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
+            not_there(path, guards)
+        }
+        Err(error) => Finding::bad(format!("{} cannot be used: {error}", path.display()), ELSEWHERE),
+    }
 }
 
 /// What a directory that is missing means depends on whether a guard has to remember something in it.
@@ -94,8 +102,21 @@ mod tests {
         assert!(!path.exists(), "looking made it");
         assert_eq!(nearest(&path), folder.path());
         assert_eq!(nearest(Path::new("not/there")), Path::new("."));
-        let file = folder.path().join("file");
+    }
+
+    #[test]
+    fn what_no_start_could_make_or_use_is_bad() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, circle, nowhere) =
+            (folder.path().join("file"), folder.path().join("circle"), folder.path().join("to"));
         fs::write(&file, "x").expect("a file");
-        assert_eq!(there(&file, true).verdict(), Verdict::Bad);
+        std::os::unix::fs::symlink(&circle, &circle).expect("a link");
+        std::os::unix::fs::symlink("not/there", &nowhere).expect("a link");
+        for path in [file.clone(), file.join("below"), circle, nowhere, folder.path().join("x".repeat(300))] {
+            let found = one(&path, true);
+            assert_eq!(found.verdict(), Verdict::Bad, "{}: {}", path.display(), found.words());
+        }
+        assert_eq!(one(&folder.path().join("a/b"), true).verdict(), Verdict::Good);
+        assert_eq!(one(folder.path(), true).verdict(), Verdict::Good);
     }
 }
