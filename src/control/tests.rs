@@ -437,7 +437,11 @@ impl Store for LosesTheAnswer {
         let elects = txn.changes.iter().any(|it| matches!(it, Change::Put { key, .. } if key == "leaders/orders"));
         if elects && self.1.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
             return Box::pin(async {
-                self.0.commit(txn).await?;
+                let committed = self.0.commit(txn).await?;
+                if matches!(committed, Committed::Refused(_)) {
+                    self.1.store(0, SeqCst);
+                    return Ok(committed);
+                }
                 while self.1.load(SeqCst) < 2 {
                     tokio::time::sleep(Duration::from_millis(1)).await;
                 }
