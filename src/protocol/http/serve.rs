@@ -21,7 +21,7 @@ use super::body::Answer;
 use super::client::Client;
 use super::{BUFFER, Http, Spawn};
 use crate::net::{Closing, Stage, Stream};
-use crate::protocol::{Binding, CutReason};
+use crate::protocol::{Binding, CutReason, Role};
 
 /// How a client that speaks HTTP/2 begins (RFC 9113 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,6 +50,22 @@ enum Beginning {
     Cut(CutReason),
 }
 
+/// Tells the role of a connection as long as it is there.
+struct Open(Rc<dyn Role>);
+
+impl Open {
+    fn new(role: &Rc<dyn Role>) -> Open {
+        role.connection(true);
+        Open(Rc::clone(role))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.connection(false);
+    }
+}
+
 /// Closes a connection when it is dropped, also while a write that came on it still runs.
 struct Connected(Rc<Client>);
 
@@ -63,6 +79,7 @@ impl Http {
     /// Serves one connection to its end, or to that of `closing`. Dropping the future closes the connection; writes
     /// that have been sent whole go on in tasks of their own (on the caller's `LocalSet`).
     pub async fn serve(self: Rc<Http>, mut stream: Stream, peer: SocketAddr, binding: Binding, mut closing: Closing) {
+        let _open = Open::new(&self.role);
         let mut first = [0; PREFACE.len()];
         let mut read = 0;
         let (beginning, since) = self.begin(&mut stream, &mut first, &mut read, &mut closing).await;
