@@ -51,11 +51,27 @@ fn a_tunnel_is_cut_when_the_epoch_moves_on() {
         let fence = world.role.fence();
         let (mut client, mut target) = tunnel(&world).await;
         fence.ask(Ask::Hurry);
-        assert!(target.is_reset().await);
         assert!(client.is_reset().await);
+        assert_eq!(target.rest().await, "", "the target is told the end, and may close its side too");
+        assert_eq!(world.role.settled(), [], "not before it has, or has to be cut");
+        fence.ask(Ask::CutHalfSent);
         world.role.until_settled(Settled::Lost).await;
         world.role.until_finished(Kind::Write, Outcome::Unknown).await;
         assert_eq!(*world.role.cuts.borrow(), [CutReason::Fenced]);
+    });
+}
+
+#[test]
+fn a_cut_tunnel_whose_target_closes_its_side_too_is_over() {
+    run(async {
+        let world = world(|_| {}).await;
+        let fence = world.role.fence();
+        let (mut client, mut target) = tunnel(&world).await;
+        fence.ask(Ask::Hurry);
+        assert!(client.is_reset().await);
+        assert_eq!(target.rest().await, "");
+        drop(target);
+        world.role.until_settled(Settled::Answered).await;
     });
 }
 
