@@ -21,6 +21,7 @@ demo: ## the whole story in ten seconds, in one process, on the embedded coordin
 test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
+	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

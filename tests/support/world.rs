@@ -95,6 +95,11 @@ impl World {
         self.upstream.arrived().iter().any(|arrived| arrived.path == path)
     }
 
+    /// The line of a configuration that names this world's coordinator.
+    pub fn coordinator(&self) -> String {
+        format!("coordinator: {{ {}, lease_ttl: 2s, verify_every: 250ms }}", self.coordinator)
+    }
+
     /// The paths of the applied writes, in order.
     pub fn applied(&self) -> Vec<String> {
         self.upstream.applied().into_iter().map(|write| write.head.path).collect()
@@ -113,7 +118,7 @@ impl World {
         let top = vec![
             format!("id: {id}"),
             format!("state_dir: {place}/state"),
-            format!("coordinator: {{ {}, lease_ttl: 2s, verify_every: 250ms }}", self.coordinator),
+            self.coordinator(),
             "resources: { orders: {} }".to_owned(),
             "hold: { timeout: 60s }".to_owned(),
             format!("audit: {{ output: {place}/audit.jsonl }}"),
@@ -121,7 +126,7 @@ impl World {
             "workers: 2".to_owned(),
         ];
         let listener = vec![format!("name: {role}"), format!("role: {role}"), "resource: orders".to_owned()];
-        Plan { id: id.to_owned(), folder, upstream: String::new(), top, listener, variables: Vec::new() }
+        Plan { id: id.to_owned(), folder, upstream: String::new(), address: None, top, listener, variables: Vec::new() }
     }
 }
 
@@ -136,6 +141,7 @@ pub struct Plan {
     id: String,
     folder: PathBuf,
     upstream: String,
+    address: Option<SocketAddr>,
     top: Vec<String>,
     listener: Vec<String>,
     variables: Vec<(String, String)>,
@@ -153,6 +159,13 @@ impl Plan {
     #[must_use]
     pub fn top(mut self, line: &str) -> Plan {
         replace(&mut self.top, line);
+        self
+    }
+
+    /// Listens here, in the place of one that has ended.
+    #[must_use]
+    pub fn in_place_of(mut self, ended: &Sidecar) -> Plan {
+        self.address = Some(ended.address);
         self
     }
 
@@ -191,17 +204,22 @@ impl Plan {
 
     /// Starts it, and waits until its admin side answers.
     #[track_caller]
-    pub fn start_alone(mut self) -> Sidecar {
-        let (address, admin) = (ports::free_address(), ports::free_address());
+    pub fn start_alone(self) -> Sidecar {
+        let mut sidecar = self.prepare();
+        sidecar.start();
+        sidecar
+    }
+
+    /// Writes its configuration, and starts nothing.
+    pub fn prepare(mut self) -> Sidecar {
+        let (address, admin) = (self.address.unwrap_or_else(ports::free_address), ports::free_address());
         self = self.listener(&format!("listen: {address}")).top(&format!("admin: {{ listen: {admin} }}"));
         let mut text = self.top.join("\n");
         let _ = write!(text, "\nlisteners:\n  - {}\n", self.listener.join("\n    "));
         let config = self.folder.join("epochgate.yaml");
         fs::write(&config, text).expect("it is in a temporary folder");
         let Plan { id, variables, .. } = self;
-        let mut sidecar = Sidecar { id, address, admin, config, variables, process: None };
-        sidecar.start();
-        sidecar
+        Sidecar { id, address, admin, config, variables, process: None }
     }
 }
 
@@ -222,7 +240,8 @@ pub struct Sidecar {
     pub address: SocketAddr,
     /// Where its admin side listens.
     pub admin: SocketAddr,
-    config: PathBuf,
+    /// Its configuration file.
+    pub config: PathBuf,
     variables: Vec<(String, String)>,
     process: Option<Process>,
 }
