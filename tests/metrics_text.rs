@@ -13,9 +13,11 @@ use support::upstream::Upstream;
 
 /// Traffic, refusals, a failover.
 fn make_noise(guard: &Node, a: &Node, b: &Node) {
-    let put = |to: &Node, headers: &[(&str, &str)]| client::request(to.address(), "PUT", "/a", headers, b"1").unwrap();
+    let put = |to: &Node, headers: &[(&str, &str)]| {
+        client::request(to.address(), "PUT", "/a", headers, b"1").expect("it answers")
+    };
     assert_eq!(put(a, &[]).status, 200);
-    assert_eq!(client::get(a.address(), "/a").unwrap().status, 200);
+    assert_eq!(client::get(a.address(), "/a").expect("it answers").status, 200);
     assert_eq!(put(a, &[("X-Upstream", "close")]).refused(), Some("upstream_broken"));
     assert_eq!(put(b, &[]).refused(), Some("not_leader"));
     assert_eq!(put(guard, &[]).refused(), Some("stamp_required"));

@@ -51,7 +51,7 @@ fn echo(mut stream: TcpStream, heads: &Mutex<Vec<String>>) -> Option<TcpStream> 
             _ => return None,
         }
     }
-    heads.lock().unwrap().push(String::from_utf8_lossy(&head).to_lowercase());
+    heads.lock().expect("nobody panics with it").push(String::from_utf8_lossy(&head).to_lowercase());
     let grant = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\nwelcome";
     let mut piece = [0; 4096];
     let _ = stream.write_all(grant);
