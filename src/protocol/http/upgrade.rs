@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::finish::Finish;
+use super::forward::Finish;
 use crate::fence::Outcome;
 use crate::net::{Closing, Stage, Stream};
 use crate::protocol::right::Settled;
@@ -80,8 +80,10 @@ impl Tunnel {
                 if let Some(reason) = cut {
                     self.role.cut(reason);
                 }
-                let closes = cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await;
-                if let Some(right) = self.right.take_if(|_| closes) {
+                let over = cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await;
+                // An upstream that ended its side by itself may not have all of it yet: nothing more is to reach it.
+                self.upstream.reset_on_close().set(true);
+                if let Some(right) = self.right.take_if(|_| over) {
                     right.settle(Settled::Answered);
                 }
             }
