@@ -216,7 +216,8 @@ fn what_is_not_confirmed_does_not_leave() {
         let (head, _) = client.answer().await;
         assert!(head.starts_with("http/1.1 412 "), "{head}");
         world.role.until_settled(Settled::NothingLeft).await;
-        // The connection that it did not use carries the next one: nothing of the first was on it.
+        // The upstream connection that it did not use carries the next one: nothing of the first was on it.
+        let mut client = world.client().await;
         client.send("PUT /b HTTP/1.1\r\nhost: db\r\ncontent-length: 0\r\n\r\n").await;
         let mut target = world.at_target().await;
         assert!(target.head().await.starts_with("put /b "));
