@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::forward::Finish;
+use super::finish::Finish;
 use crate::fence::Outcome;
 use crate::net::{Closing, Stage, Stream};
 use crate::protocol::right::Settled;
