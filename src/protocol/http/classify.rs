@@ -159,12 +159,11 @@ fn host(head: &Parts) -> Result<Option<HeaderValue>, &'static str> {
         return Err("The Host field names no host.");
     }
     let authority = head.uri.authority();
-    if is_http1(head.version) {
-        let path = head.uri.path();
-        let origin_form = path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS);
-        if !origin_form || (authority.is_some() && head.uri.scheme().is_none()) {
-            return Err("The request's target is neither a path nor a whole URI.");
-        }
+    let path = head.uri.path();
+    let origin_form = path.starts_with('/') || (path == "*" && head.method == Method::OPTIONS);
+    let bare_authority = is_http1(head.version) && authority.is_some() && head.uri.scheme().is_none();
+    if !origin_form || bare_authority {
+        return Err("The request's target is neither a path nor a whole URI.");
     }
     if authority.is_some_and(|authority| authority.as_str().contains('@')) {
         return Err("The request's target carries credentials.");
@@ -254,6 +253,7 @@ mod tests {
             ("twice", get().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")),
             ("1.0", get().version(Version::HTTP_10).header("transfer-encoding", "chunked")),
             ("h2", get().version(Version::HTTP_2).header("transfer-encoding", "chunked")),
+            ("h2 asterisk", Request::builder().version(Version::HTTP_2).uri("*").header("host", "a")),
             ("no authority", Request::builder().version(Version::HTTP_2).uri("/a")),
             ("h2 other host", Request::builder().version(Version::HTTP_2).uri("http://b/a").header("host", "a")),
             ("upgrade with a body", get().header("connection", "upgrade").header("upgrade", "websocket")),
