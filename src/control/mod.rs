@@ -15,6 +15,7 @@
 //! | [`floors`] | what goes to the floor file, and when it is durable |
 //! | [`reports`] | what this process's doors publish |
 //! | [`action`] | fence actions |
+//! | [`pings`] | whether the workers still answer |
 //! | [`account`] | what `status` says |
 //! | [`calls`] | what the admin side asks for |
 
@@ -28,6 +29,7 @@ mod failpoint;
 mod floors;
 mod gates;
 mod leaderships;
+mod pings;
 mod reports;
 mod stepping;
 #[cfg(test)]
@@ -53,6 +55,7 @@ use crate::mailbox::{Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
 use crate::state_dir::{FloorEvent, FloorWriter};
 pub use calls::{Call, Handle};
 use failpoint::failpoint;
+use pings::{PING_EVERY, Pings};
 
 /// What control is made of.
 pub struct Setup {
@@ -132,11 +135,8 @@ enum Input {
     Time,
 }
 
-/// A worker that does not answer for so long, while control itself runs, is taken for lost.
-const WORKER_PATIENCE: Duration = Duration::from_secs(10);
 /// So many inputs are taken in before what they led to goes out.
 const MOST_IN_A_ROUND: usize = 256;
-const PING_EVERY: Duration = Duration::from_secs(2);
 
 /// The control thread's state.
 pub struct Control {
@@ -186,12 +186,6 @@ struct Asked {
     number: u64,
     gate: GateId,
     epoch: Epoch,
-}
-
-struct Pings {
-    sent: Moment,
-    number: u64,
-    answered: Vec<Moment>,
 }
 
 /// Runs control on the current-thread runtime that it is called on, until it is told to stop ([`Call::Stop`]) or
@@ -449,23 +443,6 @@ impl Control {
         self.tend_stop(now);
         if now.since(self.pings.sent) >= PING_EVERY {
             self.ping(now);
-        }
-    }
-
-    /// A worker is judged only by pings that control itself was there to wait for: after a pause of the whole
-    /// process the count begins anew.
-    fn ping(&mut self, now: Moment) {
-        if now.since(self.pings.sent) > PING_EVERY * 3 {
-            self.pings.answered.fill(now);
-        }
-        let lost = self.pings.answered.iter().position(|answered| now.since(*answered) > WORKER_PATIENCE);
-        if let Some(worker) = lost.filter(|_| !self.stop.has_begun()) {
-            self.stop.end(Ended::WorkerLost(WorkerId(worker)));
-        }
-        self.pings.sent = now;
-        self.pings.number += 1;
-        for worker in 0..self.workers.len() {
-            self.tell(WorkerId(worker), ToWorker::Ping(self.pings.number));
         }
     }
 

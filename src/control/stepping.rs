@@ -195,7 +195,7 @@ impl Control {
             Phase::WorkersFinish if late => {
                 tracing::warn!("the grace period is over: cutting what is still in flight");
                 self.stop.aborted = true;
-                self.stop.deadline = Some(now.plus(super::WORKER_PATIENCE));
+                self.stop.deadline = Some(now.plus(super::pings::WORKER_PATIENCE));
                 self.tell_all(|| ToWorker::Abort);
             }
             Phase::Leaving if late => self.stop.end(Ended::Stopped),
