@@ -154,7 +154,7 @@ impl Gate {
     /// before [`Gate::admit`], [`Gate::confirm`] and [`Gate::may_send`]: no timer decides it, so a process that was
     /// paused knows when it wakes.
     pub fn mind_session(&mut self, now: Moment) {
-        self.over = self.until.is_some_and(|until| now >= until) && self.keeps(Mechanism::SessionDeadline);
+        self.over = self.until.is_some_and(|until| now >= until) && self.keeps(Mechanism::Closing);
     }
 
     /// Whether it closes when its session runs out.

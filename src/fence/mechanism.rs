@@ -65,8 +65,6 @@ mechanisms! {
     Expectation "expectation"
     /// A stamp is made only before the writer's deadline.
     Deadline "deadline"
-    /// A door that closes without a session compares the time itself, before every write.
-    SessionDeadline "session_deadline"
     /// The same epoch with another nonce is refused.
     Nonce "nonce"
     /// A higher epoch is believed only after a linearizable read.
