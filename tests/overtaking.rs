@@ -42,7 +42,9 @@ fn the_new_leaders_write_waits_for_a_target_that_takes_three_seconds() {
     let began = Instant::now();
     let old = a.write("/old", None);
     world.await_arrival("/old");
-    eventually("the leadership is given up", LONG, || a.post("/api/v1/step-down?resource=orders").status == 200);
+    eventually("it knows of the other and gives way", LONG, || {
+        a.post("/api/v1/step-down?resource=orders").status == 200
+    });
     let leader_after = eventually_epoch(&b, "2");
     let new = b.write("/new", None);
     assert_eq!(answered(new), 200);

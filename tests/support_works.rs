@@ -190,6 +190,32 @@ mod client_and_upstream {
     }
 
     #[test]
+    fn a_script_has_a_write_applied_after_its_answer() {
+        let upstream = Upstream::start();
+        let put = |script| client::request(upstream.address, "PUT", "/a", &[("X-Upstream", script)], b"x");
+        assert_eq!(put("late=@later, status=504").unwrap().status, 504);
+        assert!(upstream.log().is_empty());
+        upstream.open("later");
+        eventually("it is applied", LONG, || upstream.applied().len() == 1);
+
+        let mut eager = Connection::open(upstream.address).unwrap();
+        eager.begin_chunked("PUT", "/a", &[("X-Upstream", "eager")]).unwrap();
+        assert_eq!(eager.answer().unwrap().status, 200);
+        eager.send_chunk(b"all").unwrap();
+        eager.end_chunks(&[]).unwrap();
+        eventually("it is applied", LONG, || upstream.applied().len() == 2);
+
+        let mut split = Connection::open(upstream.address).unwrap();
+        let head = [("X-Upstream", "split=@rest"), ("Content-Length", "1")];
+        split.send_head("PUT", "/a", &head).unwrap();
+        split.send(b"x").unwrap();
+        assert!(split.receive().unwrap().starts_with(b"HTTP/1.1 200"));
+        assert_eq!(upstream.applied().len(), 2);
+        upstream.open("rest");
+        eventually("it is applied", LONG, || upstream.applied().len() == 3);
+    }
+
+    #[test]
     fn the_upstream_answers_expect_before_the_body() {
         let upstream = Upstream::start();
         let mut connection = Connection::open(upstream.address).unwrap();

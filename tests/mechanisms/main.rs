@@ -11,6 +11,8 @@
 //! | [`at_the_writers`] | stamping sidecars |
 //! | [`on_paper`] | the pure core alone, where a real run could show nothing more |
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
