@@ -4,7 +4,7 @@
 //! compares that no other door has come meanwhile; only after it may the door read the epoch and the floors, and only
 //! after that may it admit.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::keys::{self, DoorName, Key};
@@ -55,8 +55,8 @@ fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String
 }
 
 /// When other doors were first seen as they are: what they are waited out from.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sightings(HashMap<DoorName, (Revision, bool, Moment)>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Sightings(BTreeMap<DoorName, (Revision, bool, Moment)>);
 
 impl Sightings {
     /// Since when `door` has been seen just so: its record unchanged, and as alive as now.

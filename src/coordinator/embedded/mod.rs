@@ -55,7 +55,7 @@
 mod chain;
 mod folder;
 mod place;
-mod state;
+pub mod state;
 #[cfg(test)]
 mod tests;
 mod watch;

@@ -1,4 +1,4 @@
-//! One revision of the store as a value: no files, no clock.
+//! One revision of the store as a value: no files, no clock. The model and the simulation hold it in their own hands.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,8 +16,9 @@ const MAGIC: &str = "epochgate-store ";
 const FORMAT: &str = "1";
 
 /// Everything that the store holds, at one revision.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct State {
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct State {
+    /// Its number: it grows by one with each change.
     pub revision: u64,
     /// Tells this revision's file from any other that ever had, or tries to have, its number.
     pub id: String,
@@ -25,32 +26,46 @@ pub(super) struct State {
     pub parent: String,
     /// The boot in which the leases were granted: their ends mean nothing in another.
     pub boot: String,
+    /// The leases that have not been seen to end.
     pub leases: BTreeMap<i64, LeaseState>,
+    /// Every key with its value.
     pub keys: BTreeMap<String, Key>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct LeaseState {
+/// One lease.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct LeaseState {
+    /// How long it lives from each renewal on.
     pub ttl_ms: u64,
-    /// Nanoseconds on the boot-time clock.
+    /// When it ends: nanoseconds on the boot-time clock.
     pub ends: u64,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub(super) struct Key {
+/// One key's value, and how it came to be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Key {
+    /// The value.
     pub value: Value,
+    /// The revision at which it came into being.
     pub created: u64,
+    /// The revision at which it was last put.
     pub modified: u64,
+    /// The lease that it goes with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lease: Option<i64>,
 }
 
 /// A value: text where it is text (JSON, always, in our use), so that people can read the file.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(untagged)]
-pub(super) enum Value {
+pub enum Value {
+    /// As it is.
     Text(String),
-    Bytes { base64: String },
+    /// Anything else.
+    Bytes {
+        /// In base64.
+        base64: String,
+    },
 }
 
 impl Value {
@@ -70,7 +85,7 @@ impl Value {
 }
 
 /// What a call makes of a state.
-pub(super) enum Decision<T> {
+pub enum Decision<T> {
     /// Nothing changes; the answer.
     Keep(T),
     /// This is to be the next revision; the answer where it becomes that.
