@@ -8,6 +8,11 @@ use crate::metrics::{GateLevels, LeaderLevels, Metrics, ResourceLevels};
 /// Sets every gauge to what `status`, of just `now`, says.
 pub(super) fn set_gauges(metrics: &Metrics, status: &Status, now: Timestamp) {
     metrics.show_coordinator(status.coordinator.up);
+    let waits = status.resources.iter().flat_map(|resource| {
+        let doors = resource.gates().flat_map(|gate| &gate.waits_for_doors);
+        doors.map(|door| (&resource.name, &**door))
+    });
+    metrics.show_waits(waits);
     let confirmed = status.coordinator.confirmed.map_or(0.0, seconds);
     for resource in &status.resources {
         metrics.show_resource(&resource.name, &levels(resource, confirmed, now));

@@ -181,6 +181,9 @@ pub struct GateStatus {
     pub residue_ms: u64,
     /// The writes that the drain waits for, the oldest first; not necessarily all.
     pub holders: Vec<Holder>,
+    /// The other doors of the target that a shared one waits for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub waits_for_doors: Vec<Arc<str>>,
     /// The other door that keeps this one shut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<Arc<str>>,

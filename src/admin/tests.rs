@@ -38,6 +38,7 @@ fn example() -> Status {
         held: 0,
         residue_ms: 0,
         holders: vec![Holder { epoch: epoch(41), peer: "10.0.0.7:5123".into(), what: "PUT /a".into(), age_ms: 812 }],
+        waits_for_doors: Vec::new(),
         blocked_by: None,
         waits_for: None,
         regression: None,

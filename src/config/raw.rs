@@ -348,10 +348,11 @@ impl Default for Doors {
 /// What is done about a door that is recorded and not alive.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("x-not-in-this-version" = ["hold"]))]
 pub enum Lapsed {
     /// Wait it out: its session time and its quarantine.
     Wait,
+    /// Wait until an operator says that it is dead.
+    Hold,
 }
 
 /// How a writer gives up its leadership in order.

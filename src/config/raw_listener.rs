@@ -133,10 +133,11 @@ pub enum Protocol {
 /// Whether it is the target's only door.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("x-not-in-this-version" = ["shared"]))]
 pub enum DoorKind {
     /// The only one: another stays shut until this one has left.
     Sole,
+    /// One of several: each opens a new epoch only when all of them have drained it.
+    Shared,
 }
 
 /// Whether a guard refuses.

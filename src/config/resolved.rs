@@ -32,6 +32,8 @@ pub struct Config {
     pub listeners: Vec<Arc<Listener>>,
     /// How much each worker holds.
     pub hold: Hold,
+    /// What shared doors do about one that is recorded and not alive.
+    pub lapsed: Lapsed,
     /// How a leadership is given up.
     pub step_down: StepDown,
     /// How long an orderly stop waits for what is in flight.
@@ -191,6 +193,8 @@ pub struct GuardSettings {
     pub mode: Mode,
     /// The target that this door stands before.
     pub target: Arc<str>,
+    /// Whether other doors stand before the same target.
+    pub shared: bool,
     /// What to do without the coordinator.
     pub on_coordinator_loss: GuardLoss,
     /// Whether reads need a stamp too.
@@ -227,6 +231,15 @@ pub enum GuardLoss {
     Keep,
     /// Close when its session has run out.
     Close,
+}
+
+/// What shared doors do about one of theirs that is recorded and not alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lapsed {
+    /// It is waited out: its session, and its quarantine after that.
+    Wait,
+    /// It is waited for until an operator says that it is dead.
+    Hold,
 }
 
 /// What only a stamp has.

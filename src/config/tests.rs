@@ -194,7 +194,6 @@ admin: [x]
         ("7\n", "listeners[2] is the number 7, not a mapping (key: value)"),
         ("route", "listeners[3].role: 'route' is not in this version"),
         ("\"http://a/b?c", "listeners[3].upstream.url: 'http://a/b?c' has a query or fragment"),
-        ("shared", "listeners[3].doors: 'shared' is not in this version"),
         ("yes", "drain.by_time is the text 'yes', not true or false"),
         ("-1", "hold.requests: -1 is out of range"),
         ("16MB", "hold.bytes: '16MB' is no size"),

@@ -13,6 +13,7 @@ use crate::admin::status::{
 };
 use crate::clock::to_wall;
 use crate::config::resolved::{Listener, Role};
+use crate::coordinator::agreement::{WaitsFor, Why};
 use crate::coordinator::doors::Door;
 use crate::coordinator::keys;
 use crate::coordinator::records::{DoorKind, DoorMode, EpochRecord, LeaderRecord, Report};
@@ -170,6 +171,7 @@ impl Control {
             held: 0,
             residue_ms: u64::try_from(residue.as_millis()).unwrap_or(u64::MAX),
             holders: Vec::new(),
+            waits_for_doors: self.peers_waited_for(gate).iter().map(|waits| waits.door.id.as_str().into()).collect(),
             blocked_by,
             waits_for: self.waits_for(gate, residue, now).map(Into::into),
             regression: regression.map(Into::into),
@@ -188,6 +190,13 @@ impl Control {
             Stands::Fencing => "the floor file and every worker".to_owned(),
             Stands::Draining => "writes of a lower epoch that are in flight or lost".to_owned(),
             Stands::Quarantine => format!("what a predecessor forwarded: {:.1} s more", residue.as_secs_f64()),
+            Stands::WaitingDoors => match state.handoff.alone_until() {
+                Some(until) => {
+                    let left = until.since(now).as_secs_f64();
+                    format!("doors that may not be on record: {left:.1} s more")
+                }
+                None => doors_in_words(self.peers_waited_for(gate), now),
+            },
             Stands::Blocked => {
                 let by = door.and_then(|door| door.blocked_by.as_deref()).unwrap_or("another door");
                 match door.and_then(|door| door.blocked_until) {
@@ -281,12 +290,35 @@ fn count_gate(shown: &mut GateStatus, gate: GateId, accounts: &[Account], now: M
     shown.holders = holders.iter().take(HOLDERS).map(show).collect();
 }
 
+/// Whom a shared door waits for, and what ends that.
+fn doors_in_words(waits_for: &[WaitsFor], now: Moment) -> String {
+    let in_words = |waits: &WaitsFor| {
+        let door = &waits.door.id;
+        match waits.why {
+            Why::Draining => format!("door {door} to drain"),
+            Why::Forced => format!(
+                "door {door}, which opened without having drained: open this one too with `epochgate gate open`"
+            ),
+            Why::Gone(until) => format!(
+                "what door {door}, which is gone, may have forwarded: {:.1} s more",
+                until.since(now).as_secs_f64()
+            ),
+            Why::Held => format!("door {door}, which is not alive: if it is dead, `epochgate doors forget {door}`"),
+        }
+    };
+    if waits_for.is_empty() {
+        return "a reading of the other doors".to_owned();
+    }
+    waits_for.iter().map(in_words).collect::<Vec<_>>().join("; ")
+}
+
 fn phase(stands: Stands) -> Phase {
     match stands {
         Stands::Unknown => Phase::Unknown,
         Stands::Fencing => Phase::Fencing,
         Stands::Draining => Phase::Draining,
         Stands::Quarantine => Phase::Quarantine,
+        Stands::WaitingDoors => Phase::WaitingDoors,
         Stands::Blocked => Phase::Blocked,
         Stands::Open => Phase::Open,
         Stands::Shut => Phase::Shut,

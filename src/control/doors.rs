@@ -1,16 +1,17 @@
 //! Joins targets and keeps their records: one door for each target that a guard listener of this process stands
-//! before (DESIGN 3.5).
+//! before (DESIGN 3.5). What shared ones agree on: [`super::agreeing`].
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::agreeing::Peers;
 use super::{Control, Internal};
 use crate::config::Config;
 use crate::config::resolved::{GuardLoss, Mode, Role};
-use crate::coordinator::doors::{self as records, Door, Joined, Joiner, Sightings, SoleDoor};
+use crate::coordinator::doors::{self as records, Door, Joined, Joiner, Sightings};
 use crate::coordinator::keys::{self, DoorName};
-use crate::coordinator::records::{DoorMode, DoorRecord, EpochRecord, Report, from_value, to_patterns};
+use crate::coordinator::records::{DoorKind, DoorMode, DoorRecord, EpochRecord, Report, from_value, to_patterns};
 use crate::coordinator::store::{Keys, Lease, Revision, StoreError};
 use crate::fence::Moment;
 use crate::fence::handoff::{Claim, Event};
@@ -23,9 +24,10 @@ const RETRY: Duration = Duration::from_millis(250);
 /// One door.
 pub struct OwnDoor {
     pub(super) name: DoorName,
-    record: DoorRecord,
-    gates: Vec<GateId>,
+    pub(super) record: DoorRecord,
+    pub(super) gates: Vec<GateId>,
     sightings: Sightings,
+    pub(super) peers: Peers,
     state: State,
     pub(super) joined_at: Option<Revision>,
     pub(super) blocked_by: Option<String>,
@@ -115,7 +117,8 @@ impl OwnDoor {
         let listening = guards.first().and_then(|(first, _)| {
             addresses.iter().find(|(listener, _)| *listener == first.name).map(|(_, address)| address.clone())
         });
-        let record = records::sole(SoleDoor {
+        let record = DoorRecord {
+            kind: if guards.iter().any(|(_, guard)| guard.shared) { DoorKind::Shared } else { DoorKind::Sole },
             mode: if guards.iter().all(|(_, guard)| guard.mode == Mode::Audit) {
                 DoorMode::Audit
             } else {
@@ -126,12 +129,14 @@ impl OwnDoor {
             quarantine: quarantines.max().unwrap_or_default(),
             closes: guards.iter().all(|(_, guard)| guard.on_coordinator_loss == GuardLoss::Close),
             serves: to_patterns(mine.iter().map(|gate| &gate.resource)),
-        });
+            left: false,
+        };
         OwnDoor {
             name: DoorName { target: target.to_string(), id: id.to_owned() },
             record,
             gates: Vec::new(),
             sightings: Sightings::default(),
+            peers: Peers::default(),
             state: State::Due(Moment::default()),
             joined_at: None,
             blocked_by: None,
@@ -251,19 +256,22 @@ impl Control {
         }
     }
 
-    /// The highest floor that any door has recorded for a resource is this door's floor too.
+    /// The highest floor that any door has recorded for a resource, and that can be believed, is this door's floor too.
     fn find_floors(&mut self, number: usize) {
         for gate in self.doors.all[number].gates.clone() {
-            let prefix = keys::reports(&self.gates.get(gate).name.resource);
+            let resource = self.gates.get(gate).name.resource.clone();
+            let record = self.view.record::<EpochRecord>(&keys::epoch(&resource));
+            let epoch = record.map(|record| record.term.epoch.number()).filter(|_| self.keeps(Mechanism::Belief));
+            let prefix = keys::reports(&resource);
             let found = self.view.under(&prefix).filter_map(|entry| from_value::<Report>(&entry.value));
-            let Some(highest) = found.max_by_key(|report| report.floor) else { continue };
-            let record = self.view.record::<EpochRecord>(&keys::epoch(&self.gates.get(gate).name.resource));
-            let beyond = record.is_some_and(|record| highest.floor.is_beyond_belief(record.term.epoch.number()));
-            if beyond && self.keeps(Mechanism::Belief) {
-                tracing::error!(floor = %highest.floor, "a recorded floor is beyond belief, and is left alone; see `epochgate rebase`");
-                continue;
+            let (beyond, floors): (Vec<Report>, Vec<Report>) =
+                found.partition(|report| epoch.is_some_and(|epoch| report.floor.is_beyond_belief(epoch)));
+            for report in beyond {
+                tracing::error!(%resource, floor = %report.floor, "a recorded floor is beyond belief, and is left alone; see `epochgate rebase`");
             }
-            self.drive(gate, Event::FloorFound(highest.term()));
+            if let Some(highest) = floors.into_iter().max_by_key(|report| report.floor) {
+                self.drive(gate, Event::FloorFound(highest.term()));
+            }
         }
     }
 
@@ -273,6 +281,7 @@ impl Control {
         let target = self.doors.all[number].name.target.clone();
         self.floors.leave(&target, false);
         let gates = self.doors.all[number].gates.clone();
+        self.wait_for_the_unrecorded(number);
         self.claim(&gates, &Claim::Standing);
         for gate in gates {
             if self.gates.get(gate).handoff.is_regressed() {
@@ -299,7 +308,10 @@ impl Control {
             }
             Some(own) if Some(own.modified) == joined_at && own.alive => {}
             // Older than what we put, or without our sign of life: the coordinator lost something.
-            Some(_) => self.rejoin(number, now),
+            Some(own) => {
+                self.doors.all[number].peers.lost |= Some(own.modified) < joined_at;
+                self.rejoin(number, now);
+            }
             None if doors.is_empty() => {
                 self.floors.leave(&name.target, true);
                 self.rejoin(number, now);

@@ -25,6 +25,7 @@ pub struct GateState {
     pub(super) audit: bool,
     pub(super) last: Option<LastHandoff>,
     closes: bool,
+    pub(super) shared: bool,
     times: Times,
     wakes: Option<Moment>,
 }
@@ -138,9 +139,11 @@ impl GateState {
     ) -> GateState {
         let settings = Arc::clone(&config.resources[&name.resource]);
         let listener = config.listeners.iter().find(|listener| listener.name == name.listener);
-        let (audit, closes) = match listener.map(|listener| &listener.role) {
-            Some(Role::Guard(guard)) => (guard.mode == Mode::Audit, guard.on_coordinator_loss == GuardLoss::Close),
-            _ => (false, false),
+        let (audit, closes, shared) = match listener.map(|listener| &listener.role) {
+            Some(Role::Guard(guard)) => {
+                (guard.mode == Mode::Audit, guard.on_coordinator_loss == GuardLoss::Close, guard.shared)
+            }
+            _ => (false, false, false),
         };
         let policy = Policy {
             drain_timeout: settings.drain.timeout,
@@ -149,6 +152,7 @@ impl GateState {
             has_action: settings.fence_action.is_some(),
             open_on_timeout: settings.drain.on_timeout == OnTimeout::Open,
             close_on_loss: closes,
+            shared,
             workers,
             mechanisms,
         };
@@ -157,7 +161,9 @@ impl GateState {
         // A door that stopped in order has taken its record back, and joins like a new one. One that did not has its
         // record standing: nobody else can have opened, so it may go on before it has reached the coordinator.
         let left = memory.left.contains(&name.target) && mechanisms.keeps(Mechanism::Leaving);
-        let stands = remembered.floor.is_some() && !left && !closes;
+        // The record of one that only counted claims nothing.
+        let claimed = remembered.floor.is_some() && (!remembered.audit || audit);
+        let stands = claimed && !left && !closes;
         // What drained while the door only counted says nothing of what it forwarded after that.
         let proved = remembered.clean || audit || !remembered.audit;
         let start = remembered.floor.map(|floor| Start {
@@ -177,6 +183,7 @@ impl GateState {
             settings,
             audit,
             closes,
+            shared,
             last: None,
             times: Times::default(),
             wakes: None,
@@ -200,6 +207,10 @@ impl Control {
             self.perform(gate, effect, now);
         }
         self.gates.schedule(gate, now);
+        let state = self.gates.get(gate);
+        if state.shared {
+            self.agreeing.note(gate, state.handoff.waits_for_doors().is_some());
+        }
     }
 
     fn perform(&mut self, gate: GateId, effect: Effect, now: Moment) {
@@ -335,6 +346,10 @@ impl Control {
                 revision: self.view.revision.0,
             });
             super::failpoint("verified", record.term.epoch);
+            if self.gates.get(gate).shared {
+                // What the doors say counts from after now.
+                self.look(Vec::new());
+            }
         }
         let record = record.map(|record| (record.term, record.doors.0));
         self.drive(gate, Event::Read(Reading { record, went_back, joined_at: joined_at.0 }));

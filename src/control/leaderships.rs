@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::Control;
+use crate::coordinator::agreement::{Proof, prove};
 use crate::coordinator::doors as records;
-use crate::coordinator::keys::{self, Key};
+use crate::coordinator::keys::{self, DoorName, Key};
 use crate::coordinator::records::{EpochRecord, LeaderRecord, Report, from_value};
 use crate::coordinator::store::Revision;
 use crate::event::{Event, TermEnd};
@@ -159,22 +160,14 @@ impl Control {
         if self.writer.doors_known < campaign.minted_against {
             return;
         }
-        let (epoch, mut forced, mut alive) = (tenure.term.epoch, false, false);
-        for door in records::among(self.view.under(keys::DOORS)) {
-            alive |= door.alive && door.record.serves(resource);
-            if !door.record.counts_for(resource) {
-                continue;
-            }
-            let key = keys::report(resource, &door.name.target, &door.name.id);
-            match self.view.record::<Report>(&key) {
-                Some(report) if report.drained == Some(epoch) => {}
-                Some(report) if report.forced == Some(epoch) => forced = true,
-                _ => return,
-            }
-        }
-        if !alive {
-            return;
-        }
+        let doors = records::among(self.view.under(keys::DOORS));
+        let report = |door: &DoorName| self.view.record::<Report>(&keys::report(resource, &door.target, &door.id));
+        let forced = match prove((resource, &tenure.term), &doors, report) {
+            Proof::Missing(_) => return,
+            Proof::Forced => true,
+            Proof::Drained => false,
+        };
+        let epoch = tenure.term.epoch;
         let armed = if forced { Armed::Forced } else { Armed::Yes };
         if let Some(tenure) = self.writer.standing.tenures.get_mut(resource) {
             tenure.armed = armed;

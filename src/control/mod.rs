@@ -12,6 +12,7 @@
 //! | [`candidacy`], [`elections`] | how it comes to lead |
 //! | [`leaderships`] | own terms: over, given up, armed |
 //! | [`stepping`] | step-down and the orderly stop |
+//! | [`agreeing`] | what shared doors agree on |
 //! | [`floors`] | what goes to the floor file, and when it is durable |
 //! | [`reports`] | what this process's doors publish |
 //! | [`action`] | fence actions |
@@ -21,6 +22,7 @@
 
 mod account;
 mod action;
+mod agreeing;
 pub mod calls;
 mod candidacy;
 mod doors;
@@ -159,6 +161,7 @@ pub struct Control {
     doors: doors::Doors,
     floors: floors::Floors,
     reports: reports::Reports,
+    agreeing: agreeing::Agreeing,
     writer: writer::Writer,
     stop: stepping::Stop,
 }
@@ -224,6 +227,7 @@ pub async fn run(setup: Setup) -> Ended {
         doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.addresses),
         floors: floors::Floors::new(writer, setup.memory, setup.mechanisms),
         reports: reports::Reports::default(),
+        agreeing: agreeing::Agreeing::default(),
         writer: writer::Writer::start(&setup.config, setup.entropy.as_ref(), setup.mechanisms),
         stop: stepping::Stop::default(),
         internal,
@@ -374,6 +378,7 @@ impl Control {
         let went_back = self.floors.went_back(revision.0) && !self.gates.is_empty();
         self.observe_doors(looked, went_back);
         self.observe_epochs(&changed, went_back);
+        self.observe_agreement(whole_doors, went_back);
         self.observe_leaderships(&changed, whole_doors.then_some(revision));
         self.answer_asks(looked);
     }
@@ -439,6 +444,7 @@ impl Control {
         let now = self.clock.now();
         self.tick_gates(now);
         self.tend_doors(now);
+        self.tend_agreements(now);
         self.tend_writer(now);
         self.tend_stop(now);
         if now.since(self.pings.sent) >= PING_EVERY {
@@ -447,10 +453,8 @@ impl Control {
     }
 
     fn wakes_at(&self) -> Option<Moment> {
-        [self.gates.wakes_at(), self.doors.wakes_at(), self.writer.wakes_at(), self.stop.wakes_at()]
-            .into_iter()
-            .flatten()
-            .min()
+        let (gates, doors, agreeing) = (self.gates.wakes_at(), self.doors.wakes_at(), self.agreeing.wakes_at());
+        [gates, doors, agreeing, self.writer.wakes_at(), self.stop.wakes_at()].into_iter().flatten().min()
     }
 
     fn tell(&mut self, worker: WorkerId, message: ToWorker) {

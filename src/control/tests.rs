@@ -81,6 +81,7 @@ fn config(id: &str, folder: &Path, listeners: Vec<Arc<Listener>>) -> Config {
         resources: BTreeMap::from([(orders(), Arc::new(settings))]),
         listeners,
         hold: Hold { requests: 10, bytes: 10_000, timeout: Duration::from_secs(1) },
+        lapsed: crate::config::resolved::Lapsed::Wait,
         step_down: StepDown { timeout: Duration::from_secs(1), pause: Duration::from_secs(1) },
         shutdown_grace: Duration::from_secs(5),
         admin: Admin { listen: None, socket: None },
@@ -97,6 +98,7 @@ fn guard() -> Arc<Listener> {
         Role::Guard(GuardSettings {
             mode: Mode::Enforce,
             target: "orders".into(),
+            shared: false,
             on_coordinator_loss: GuardLoss::Keep,
             fence_reads: false,
             bare_stamps: true,

@@ -1,4 +1,4 @@
-//! How a door joins its target, waits another out, and leaves (DESIGN 3.5, for sole doors).
+//! How a door joins its target, and leaves (DESIGN 3.5). What shared doors agree on is in [`super::agreement`].
 //!
 //! What is decided from a reading is pure ([`plan`]). The record and the alive key are put in one transaction that
 //! compares that no other door has come meanwhile; only after it may the door read the epoch and the floors, and only
@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::keys::{self, DoorName, Key};
-use super::records::{DoorKind, DoorRecord, from_value, to_value};
+use super::records::{DoorKind, DoorMode, DoorRecord, from_value, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, LeaseId, Range, Revision, Store, StoreError, Txn};
 use crate::fence::Moment;
 use crate::fence::mechanism::{Mechanism, Mechanisms};
@@ -47,7 +47,7 @@ pub fn among<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone) -> Vec<Do
 }
 
 /// A door whose record this version cannot read: a later one's, perhaps, and nobody knows what it is waited out for.
-fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String> {
+pub fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String> {
     entries.into_iter().find_map(|entry| match keys::parse(&entry.key)? {
         Key::Door(name) if from_value::<DoorRecord>(&entry.value).is_none() => Some(name.id),
         _ => None,
@@ -60,7 +60,7 @@ pub struct Sightings(BTreeMap<DoorName, (Revision, bool, Moment)>);
 
 impl Sightings {
     /// Since when `door` has been seen just so: its record unchanged, and as alive as now.
-    fn since(&mut self, door: &Door, now: Moment) -> Moment {
+    pub(super) fn since(&mut self, door: &Door, now: Moment) -> Moment {
         let seen = self.0.entry(door.name.clone()).or_insert((door.modified, door.alive, now));
         if (seen.0, seen.1) != (door.modified, door.alive) {
             *seen = (door.modified, door.alive, now);
@@ -101,6 +101,9 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
     let mut txn = Txn::default();
     let checks_records = joiner.mechanisms.keeps(Mechanism::DoorRecord);
     for other in doors.iter().filter(|door| door.name != joiner.name && checks_records) {
+        if stand_together(&joiner.record, &other.record) {
+            continue;
+        }
         let since = sightings.since(other, now);
         let Some(span) = waits_out(other) else {
             return Plan::Blocked { by: other.name.id.clone(), until: None };
@@ -131,6 +134,13 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
         lease: Some(joiner.lease),
     });
     Plan::Commit(txn)
+}
+
+/// Whether two doors may be before one target at the same time: those that agree with each other, and those that only
+/// count, beside any other.
+fn stand_together(one: &DoorRecord, other: &DoorRecord) -> bool {
+    let shared = one.kind == DoorKind::Shared && other.kind == DoorKind::Shared;
+    shared || one.mode == DoorMode::Audit || other.mode == DoorMode::Audit
 }
 
 /// For how long a door has to be seen unchanged before another may take its place; `None`: no time is enough.
@@ -217,40 +227,8 @@ pub async fn mark_left(store: &dyn Store, name: &DoorName) -> Result<bool, Store
     }
 }
 
-/// The record of a sole door.
-pub fn sole(record: SoleDoor) -> DoorRecord {
-    DoorRecord {
-        kind: DoorKind::Sole,
-        mode: record.mode,
-        address: record.address,
-        session: record.session,
-        quarantine: record.quarantine,
-        closes: record.closes,
-        serves: record.serves,
-        left: false,
-    }
-}
-
-/// What a sole door's record says of it.
-#[derive(Clone, Debug)]
-pub struct SoleDoor {
-    /// Enforcing or auditing.
-    pub mode: super::records::DoorMode,
-    /// Where it listens.
-    pub address: String,
-    /// Its lease's time to live.
-    pub session: Duration,
-    /// The longest quarantine of what it serves.
-    pub quarantine: Duration,
-    /// Whether it closes when its session runs out.
-    pub closes: bool,
-    /// The resources that it serves, as patterns.
-    pub serves: Vec<String>,
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::records::DoorMode;
     use super::*;
 
     fn name(id: &str) -> DoorName {
@@ -258,15 +236,16 @@ mod tests {
     }
 
     fn record(closes: bool, left: bool) -> DoorRecord {
-        let door = SoleDoor {
+        DoorRecord {
+            kind: DoorKind::Sole,
             mode: DoorMode::Enforce,
             address: "10.0.0.3:8080".into(),
             session: Duration::from_secs(5),
             quarantine: Duration::from_secs(35),
             closes,
             serves: vec!["orders".into()],
-        };
-        DoorRecord { left, ..sole(door) }
+            left,
+        }
     }
 
     fn joiner() -> Joiner {
@@ -349,5 +328,32 @@ mod tests {
         let own = Door { name: name("new"), ..other(record(false, false), false) };
         let Plan::Commit(txn) = plan(&joiner(), &[own], &mut sightings, Revision(20), second(0)) else { panic!("own") };
         assert_eq!(txn.compares[0], Compare::ModifiedAt("doors/db/new".into(), Revision(10)));
+    }
+
+    #[test]
+    fn shared_doors_stand_together_and_no_sole_one_beside_them() {
+        let shared = |alive| other(DoorRecord { kind: DoorKind::Shared, ..record(true, false) }, alive);
+        let joins_beside = |kind, door: &Door| {
+            let joiner = Joiner { record: DoorRecord { kind, ..record(true, false) }, ..joiner() };
+            let doors = std::slice::from_ref(door);
+            matches!(plan(&joiner, doors, &mut Sightings::default(), Revision(20), second(0)), Plan::Commit(_))
+        };
+        for alive in [true, false] {
+            assert!(joins_beside(DoorKind::Shared, &shared(alive)), "lapsed ones are the agreement's business");
+            assert!(!joins_beside(DoorKind::Sole, &shared(alive)));
+            assert!(!joins_beside(DoorKind::Shared, &other(record(true, false), alive)));
+        }
+    }
+
+    #[test]
+    fn doors_that_only_count_block_nobody_and_are_blocked_by_nobody() {
+        let audit = DoorRecord { mode: DoorMode::Audit, ..record(false, false) };
+        let door = other(audit.clone(), true);
+        assert!(matches!(planned(&door, &mut Sightings::default(), 0), Plan::Commit(_)));
+        let joiner = Joiner { record: audit, ..joiner() };
+        let sole = other(record(false, false), true);
+        let doors = std::slice::from_ref(&sole);
+        let planned = plan(&joiner, doors, &mut Sightings::default(), Revision(20), second(0));
+        assert!(matches!(planned, Plan::Commit(_)));
     }
 }

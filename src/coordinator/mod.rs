@@ -1,6 +1,7 @@
 //! Where epochs live: elections, sessions and doors once, over a small store trait that etcd and the embedded
 //! coordinator implement.
 
+pub mod agreement;
 pub mod doors;
 pub mod election;
 pub mod embedded;

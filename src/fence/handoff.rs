@@ -32,6 +32,8 @@ pub struct Policy {
     pub open_on_timeout: bool,
     /// Whether to shut when the session with the coordinator runs out.
     pub close_on_loss: bool,
+    /// Whether other doors stand before the same target: it opens only what all of them have drained.
+    pub shared: bool,
     /// How many workers have a gate.
     pub workers: usize,
     /// What is in force.
@@ -96,6 +98,12 @@ pub enum Event {
     ForceOpen,
     /// The door's claim to its target changed.
     Claimed(Claim),
+    /// Of a shared door: a reading of the doors that was sent after it learned of this epoch shows that every other one
+    /// has drained it, or has been waited out.
+    Agreed(Epoch),
+    /// Of a shared door: it knows of no other that could vouch for what went before, so until then there may be one
+    /// that is not on record. It reports and opens nothing before.
+    Alone(Moment),
     /// The session with the coordinator ran out (`false`) or is back.
     Session(bool),
     /// Time has passed.
@@ -188,6 +196,7 @@ pub enum Phase {
     Fencing,
     Draining,
     Quarantine,
+    WaitingDoors,
     Blocked,
     Open,
     Shut,
@@ -201,6 +210,7 @@ impl Phase {
             Phase::Fencing => "fencing",
             Phase::Draining => "draining",
             Phase::Quarantine => "quarantine",
+            Phase::WaitingDoors => "waiting_doors",
             Phase::Blocked => "blocked",
             Phase::Open => "open",
             Phase::Shut => "shut",
@@ -217,6 +227,8 @@ pub struct Handoff {
     regressed: bool,
     /// Until when what a predecessor forwarded may still take effect; `None` once that is over.
     residue: Option<Moment>,
+    /// Until when a door that is not on record may still write; `None` once that is over.
+    alone: Option<Moment>,
     current: Option<Current>,
 }
 
@@ -238,6 +250,8 @@ struct Current {
     action: Action,
     said_drained: Option<By>,
     forced: bool,
+    agreed: bool,
+    reported: bool,
     opened: bool,
 }
 
@@ -267,8 +281,17 @@ impl Current {
             action: Action::NotRun,
             said_drained: None,
             forced: false,
+            agreed: false,
+            reported: false,
             opened: false,
         }
+    }
+
+    /// Nothing is admitted any more. What is to open it again is found out afresh, the other doors' part too.
+    fn shut(&mut self) {
+        self.opened = false;
+        self.reported = false;
+        self.agreed = false;
     }
 }
 
@@ -276,7 +299,8 @@ impl Handoff {
     /// A door's machine at its start. `claim` is [`Claim::Standing`] only for a door whose record is known to stand
     /// from before (it stopped without leaving).
     pub fn start(policy: Policy, claim: Claim, start: Option<Start>, now: Moment) -> Handoff {
-        let mut handoff = Handoff { policy, claim, session: true, regressed: false, residue: None, current: None };
+        let mut handoff =
+            Handoff { policy, claim, session: true, regressed: false, residue: None, alone: None, current: None };
         if let Some(start) = start {
             if !start.clean && handoff.keeps(Mechanism::Residue) {
                 handoff.residue = Some(now.plus(policy.quarantine));
@@ -319,8 +343,13 @@ impl Handoff {
                 current.drained.insert(worker);
             }),
             Event::ActionDone(epoch, succeeded) => self.action_done(epoch, succeeded, &mut effects),
-            Event::ForceOpen => self.with_current(|current| current.forced = true),
+            // An operator speaks for the other doors too.
+            Event::ForceOpen => self.with_current(|current| {
+                (current.forced, current.agreed, current.reported) = (true, true, false);
+            }),
             Event::Claimed(claim) => self.claimed(claim, &mut effects),
+            Event::Agreed(epoch) => self.for_epoch(epoch, |current| current.agreed = true),
+            Event::Alone(until) => self.alone = self.alone.max(Some(until)).filter(|_| self.keeps(Mechanism::Solitude)),
             Event::Session(alive) => self.session_changed(alive, &mut effects),
             Event::Tick => {}
         }
@@ -333,8 +362,11 @@ impl Handoff {
         self.current.as_ref().map(|current| &current.term)
     }
 
-    /// The epoch that it has drained, where that is the floor's.
+    /// The epoch that it has drained, where that is the floor's and others may go by it.
     pub fn drained(&self) -> Option<Epoch> {
+        if self.alone.is_some() {
+            return None;
+        }
         let current = self.current.as_ref().filter(|current| current.said_drained.is_some() && !current.forced)?;
         current.durable.as_ref().filter(|durable| durable.drained).map(|durable| durable.term.epoch)
     }
@@ -348,6 +380,18 @@ impl Handoff {
     /// Whether the coordinator is behind what this door knows.
     pub fn is_regressed(&self) -> bool {
         self.regressed
+    }
+
+    /// Until when a door that is not on record is waited for.
+    pub fn alone_until(&self) -> Option<Moment> {
+        self.alone
+    }
+
+    /// The epoch that it would open if the other doors agreed.
+    pub fn waits_for_doors(&self) -> Option<Epoch> {
+        let current = self.current.as_ref()?;
+        let waits = self.policy.shared && current.reported && !current.agreed && !current.opened;
+        waits.then_some(current.term.epoch)
     }
 
     /// How long what a predecessor forwarded is still waited for.
@@ -374,6 +418,7 @@ impl Handoff {
             (_, Some(current)) if current.drained.len() == self.policy.workers && self.residue.is_some() => {
                 Phase::Quarantine
             }
+            (_, Some(current)) if self.policy.shared && current.said_drained.is_some() => Phase::WaitingDoors,
             _ => Phase::Draining,
         }
     }
@@ -389,7 +434,7 @@ impl Handoff {
         let drain = current.since.plus(self.policy.drain_timeout);
         let draining = !current.opened && current.said_drained.is_none() && drain > now;
         let residue = self.residue.filter(|_| self.policy.by_time);
-        [draining.then_some(drain), residue].into_iter().flatten().min()
+        [draining.then_some(drain), residue, self.alone].into_iter().flatten().min()
     }
 
     fn keeps(&self, mechanism: Mechanism) -> bool {
@@ -492,7 +537,7 @@ impl Handoff {
         }
         self.claim = claim;
         if self.claim != Claim::Standing {
-            self.with_current(|current| current.opened = false);
+            self.with_current(Current::shut);
             effects.push(Effect::Shut(self.claim.clone()));
         } else if let Some(current) = &self.current {
             // What was shut holds its term's writes again until it opens.
@@ -513,7 +558,7 @@ impl Handoff {
             let fenced = self.current.as_ref().filter(|current| current.fence_ordered && stands);
             effects.extend(fenced.map(|current| Effect::Fence(current.term.clone())));
         } else {
-            self.with_current(|current| current.opened = false);
+            self.with_current(Current::shut);
             effects.push(Effect::ShutSessionOver);
         }
     }
@@ -523,10 +568,12 @@ impl Handoff {
         if self.policy.by_time && self.residue.is_some_and(|until| now >= until) {
             self.residue = None;
         }
+        self.alone = self.alone.filter(|until| now < *until);
         let Some(mut current) = self.current.take() else { return };
         self.fence(&mut current, effects);
         self.drain(&mut current, now, effects);
         self.mark(&mut current, effects);
+        self.report(&mut current, effects);
         self.open(&mut current, effects);
         self.current = Some(current);
     }
@@ -601,19 +648,28 @@ impl Handoff {
         }
     }
 
-    fn open(&self, current: &mut Current, effects: &mut Vec<Effect>) {
+    /// Once it is on disk, the others may know.
+    fn report(&self, current: &mut Current, effects: &mut Vec<Effect>) {
         let marked = current.durable.as_ref().is_some_and(|durable| {
             if current.forced { durable.forced } else { durable.drained && current.said_drained.is_some() }
         });
         let unmarked_will_do = !self.keeps(Mechanism::Persistence) && current.said_drained.is_some();
-        let may = self.claim == Claim::Standing && (self.session || !self.closes_on_loss());
-        if current.opened || !may || !current.fence_ordered || !(marked || unmarked_will_do) {
+        let may = self.claim == Claim::Standing && (self.session || !self.closes_on_loss()) && self.alone.is_none();
+        if !current.reported && may && current.fence_ordered && (marked || unmarked_will_do) {
+            current.reported = true;
+            effects.push(Effect::Report);
+        }
+    }
+
+    /// What may be reported may be opened: at once by a sole door, by a shared one when the others have reported it too.
+    fn open(&self, current: &mut Current, effects: &mut Vec<Effect>) {
+        let agreed = !self.policy.shared || current.agreed || !self.keeps(Mechanism::Agreement);
+        if current.opened || !current.reported || !agreed {
             return;
         }
         current.opened = true;
         let by = if current.forced { By::Forced } else { current.said_drained.unwrap_or(By::Answers) };
         effects.push(Effect::Open(current.term.clone()));
-        effects.push(Effect::Report);
         effects.push(Effect::SayOpened(current.term.epoch, by));
     }
 
@@ -636,6 +692,7 @@ mod tests {
         has_action: false,
         open_on_timeout: false,
         close_on_loss: false,
+        shared: false,
         workers: 2,
         mechanisms: Mechanisms::all(),
     };
@@ -703,7 +760,7 @@ mod tests {
         assert_eq!(handoff.drained(), None, "not before it is on disk");
         assert_eq!(
             handoff.on(persisted(5, true, false), second(1)),
-            [Effect::Open(term(5)), Effect::Report, Effect::SayOpened(epoch(5), By::Answers)]
+            [Effect::Report, Effect::Open(term(5)), Effect::SayOpened(epoch(5), By::Answers)]
         );
         assert_eq!((handoff.drained(), handoff.phase()), (Some(epoch(5)), Phase::Open));
     }
@@ -891,5 +948,81 @@ mod tests {
         assert_eq!(door.on(Event::Session(true), second(2)), []);
         let effects = door.on(Event::Claimed(Claim::Standing), second(3));
         assert!(effects.starts_with(&[Effect::Fence(term(4))]) && effects.contains(&Effect::Open(term(4))));
+    }
+
+    /// A shared door that knows of 5, has fenced and drained it, and has that on disk at second 1.
+    fn shared_and_drained(alone_until: Option<u64>) -> (Handoff, Vec<Effect>) {
+        let policy = Policy { shared: true, close_on_loss: true, ..POLICY };
+        let start = Start { term: term(4), drained: true, forced: false, clean: true };
+        let mut door = Handoff::start(policy, Claim::Joining, Some(start), second(0));
+        door.on(Event::Tick, second(0));
+        if let Some(until) = alone_until {
+            door.on(Event::Alone(second(until)), second(0));
+        }
+        door.on(Event::Claimed(Claim::Standing), second(0));
+        door.on(read(5), second(1));
+        door.on(persisted(5, false, false), second(1));
+        all_workers(&mut door, Event::WorkerFenced, 5, second(1));
+        all_workers(&mut door, Event::WorkerDrained, 5, second(1));
+        let effects = door.on(persisted(5, true, false), second(1));
+        (door, effects)
+    }
+
+    #[test]
+    fn a_shared_door_reports_when_it_has_drained_and_opens_when_the_others_agree() {
+        let (mut door, effects) = shared_and_drained(None);
+        assert_eq!(effects, [Effect::Report]);
+        assert_eq!((door.phase(), door.drained()), (Phase::WaitingDoors, Some(epoch(5))));
+        assert_eq!(door.waits_for_doors(), Some(epoch(5)));
+        assert_eq!(door.on(Event::Agreed(epoch(4)), second(2)), [], "that was about another epoch");
+        let opened = door.on(Event::Agreed(epoch(5)), second(2));
+        assert_eq!(opened, [Effect::Open(term(5)), Effect::SayOpened(epoch(5), By::Answers)]);
+        assert_eq!(door.waits_for_doors(), None);
+    }
+
+    #[test]
+    fn a_shared_door_that_was_shut_needs_the_others_again() {
+        let (mut door, _) = shared_and_drained(None);
+        assert!(opens(&door.on(Event::Agreed(epoch(5)), second(2))));
+        assert_eq!(door.on(Event::Session(false), second(3)), [Effect::ShutSessionOver]);
+        door.on(Event::Claimed(Claim::Joining), second(3));
+        door.on(Event::Session(true), second(4));
+        let back = door.on(Event::Claimed(Claim::Standing), second(5));
+        assert!(back.contains(&Effect::Report) && !opens(&back), "{back:?}");
+        assert!(opens(&door.on(Event::Agreed(epoch(5)), second(6))));
+    }
+
+    #[test]
+    fn a_shared_door_that_is_alone_reports_and_opens_nothing_until_its_time_is_over() {
+        let (mut door, effects) = shared_and_drained(Some(40));
+        assert_eq!(effects, []);
+        assert_eq!((door.drained(), door.phase()), (None, Phase::WaitingDoors));
+        assert_eq!(door.wakes_at(second(39)), Some(second(40)));
+        assert_eq!(door.on(Event::Agreed(epoch(5)), second(39)), [], "nobody can agree for those not on record");
+        let over = door.on(Event::Tick, second(40));
+        assert!(over.contains(&Effect::Report) && opens(&over), "{over:?}");
+        assert_eq!(door.drained(), Some(epoch(5)));
+    }
+
+    #[test]
+    fn an_operator_who_forces_a_shared_door_speaks_for_the_others_too_and_no_configuration_does() {
+        let (mut door, _) = shared_and_drained(None);
+        let forced = door.on(Event::ForceOpen, second(2));
+        assert_eq!(forced, [Effect::Persist(Persist { term: term(5), drained: false, forced: true })]);
+        assert!(opens(&door.on(persisted(5, false, true), second(2))));
+
+        let policy = Policy { shared: true, by_time: false, open_on_timeout: true, ..POLICY };
+        let start = Start { term: term(4), drained: true, forced: false, clean: true };
+        let mut door = Handoff::start(policy, Claim::Standing, Some(start), second(0));
+        door.on(Event::Tick, second(0));
+        door.on(read(5), second(1));
+        door.on(persisted(5, false, false), second(1));
+        all_workers(&mut door, Event::WorkerFenced, 5, second(1));
+        door.on(Event::Tick, second(6));
+        let given_up = door.on(persisted(5, false, true), second(7));
+        assert!(
+            given_up.contains(&Effect::Report) && !opens(&given_up),
+            "its own drain alone is given up: {given_up:?}"
+        );
     }
 }

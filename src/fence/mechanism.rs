@@ -77,6 +77,10 @@ mechanisms! {
     WaitingOut "waiting_out"
     /// A door that is to close without a session admits nothing once its session ran out.
     Closing "closing"
+    /// A shared door opens only what every other one has drained.
+    Agreement "agreement"
+    /// A shared door that finds nobody who could vouch for the past waits for those who may not be on record.
+    Solitude "solitude"
     /// A door reads the epoch and the floors after it has joined.
     ReadOnJoining "read_on_joining"
     /// A coordinator that went backwards is not believed.

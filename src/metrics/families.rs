@@ -178,6 +178,10 @@ pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::E
         gauges: Gauges {
             coordinator_up: families
                 .add(IntGauge::with_opts(opts("coordinator_up", "1 while the coordinator answers."))?)?,
+            drain_waits_for_door: families.add(IntGaugeVec::new(
+                opts("drain_waits_for_door", "1 while a shared door has drained and waits for this other one."),
+                &["resource", "door"],
+            )?)?,
             resources: resource_gauges(families, guarded, stamped)?,
         },
         listeners: listener_meters(families)?,

@@ -6,6 +6,8 @@ use prometheus::{GaugeVec, IntGauge, IntGaugeVec};
 #[derive(Debug)]
 pub(super) struct Gauges {
     pub coordinator_up: IntGauge,
+    /// A series stands only while there is something to wait for: doors come and go.
+    pub drain_waits_for_door: IntGaugeVec,
     pub resources: Option<ResourceGauges>,
 }
 

@@ -87,6 +87,16 @@ impl Metrics {
         self.gauges.coordinator_up.set(i64::from(up));
     }
 
+    /// Shows which doors are waited for, by resource; what is not named here is not waited for any more.
+    pub fn show_waits<'a>(&self, waits: impl IntoIterator<Item = (&'a Resource, &'a str)>) {
+        self.gauges.drain_waits_for_door.reset();
+        for (resource, door) in waits {
+            if let Some(label) = self.labels.get(resource) {
+                self.gauges.drain_waits_for_door.with_label_values(&[&**label, door]).set(1);
+            }
+        }
+    }
+
     /// Shows the state of `resource`; nothing beyond 200 resources, and nothing for one that is not configured.
     pub fn show_resource(&self, resource: &Resource, levels: &ResourceLevels) {
         if let (Some(gauges), Some(label)) = (&self.gauges.resources, self.labels.get(resource)) {

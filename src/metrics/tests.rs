@@ -53,6 +53,7 @@ pub(crate) fn config(resources: &[&str]) -> Config {
     let guard = Role::Guard(GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),
+        shared: false,
         on_coordinator_loss: GuardLoss::Keep,
         fence_reads: false,
         bare_stamps: true,
@@ -82,6 +83,7 @@ pub(crate) fn config(resources: &[&str]) -> Config {
         resources: names.iter().map(|name| (name.clone(), settings(name))).collect(),
         listeners: vec![listener("orders-guard", guard, &names), listener("orders-stamp", stamp, &names)],
         hold: Hold { requests: 1, bytes: 1, timeout: second },
+        lapsed: crate::config::resolved::Lapsed::Wait,
         step_down: StepDown { timeout: second, pause: second },
         shutdown_grace: second,
         admin: Admin { listen: None, socket: None },

@@ -101,7 +101,15 @@ fn refuse_unarmed(written: &raw::Listener, path: &KeyPath, resolver: &mut Resolv
 }
 
 fn guard(written: &raw::Listener, path: &KeyPath, resolver: &mut Resolver<'_>) -> Option<Role> {
+    let shared = matches!(written.doors, raw::DoorKind::Shared);
     let on_coordinator_loss = match written.on_coordinator_loss {
+        None if shared => GuardLoss::Close,
+        Some(CoordinatorLoss::Keep) if shared => {
+            let path = path.key("on_coordinator_loss");
+            let what = format!("{path}: with 'keep' a shared door would go on while the others open without it");
+            resolver.problem(&path, what, "write close, or leave it out");
+            GuardLoss::Close
+        }
         None | Some(CoordinatorLoss::Keep) => GuardLoss::Keep,
         Some(CoordinatorLoss::Close) => GuardLoss::Close,
         Some(CoordinatorLoss::Stop) => {
@@ -118,6 +126,7 @@ fn guard(written: &raw::Listener, path: &KeyPath, resolver: &mut Resolver<'_>) -
             raw::Mode::Audit => Mode::Audit,
         },
         target: target.or_else(from_name)?.into(),
+        shared,
         on_coordinator_loss,
         fence_reads: written.fence_reads,
         bare_stamps: written.bare_stamps == Allow::Allow,

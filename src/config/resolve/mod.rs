@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use super::problem::{KeyPath, Place, Report};
 use super::raw::{self, LogFormat, LogLevel};
-use super::resolved::{self, Admin, Audit, Config, Hold, Log, StepDown};
+use super::resolved::{self, Admin, Audit, Config, Hold, Lapsed, Log, StepDown};
 use super::surroundings::Surroundings;
 use super::tree::{Content, Node};
 use super::{times, warnings};
@@ -88,6 +88,10 @@ pub(super) fn resolve(file: &raw::File, beside: &Beside<'_>, resolver: &mut Reso
         clock: resolved::ClockTrust { max_drift: file.clock.max_drift, margin: file.clock.margin.value },
         resources: listed.resources,
         listeners: listeners.into_iter().map(|listener| Arc::new(listener.listener)).collect(),
+        lapsed: match file.doors.lapsed {
+            raw::Lapsed::Wait => Lapsed::Wait,
+            raw::Lapsed::Hold => Lapsed::Hold,
+        },
         hold: Hold {
             requests: file.hold.requests as usize,
             bytes: file.hold.bytes.value,

@@ -237,6 +237,7 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
     let guard = GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),
+        shared: false,
         on_coordinator_loss: GuardLoss::Keep,
         fence_reads: false,
         bare_stamps: true,
