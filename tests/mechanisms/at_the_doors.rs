@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::at_the_target::out_of_order;
 use crate::support::link::Link;
 use crate::support::process::{LONG, eventually, eventually_some};
-use crate::support::world::{QUARANTINE, World};
+use crate::support::world::{QUARANTINE, World, answered};
 use crate::{Fence, Seen};
 
 /// A second guard is started while the first has a write in the target.
@@ -30,6 +30,33 @@ pub fn a_second_guard_beside_the_first(fence: Fence) -> Seen {
     world.upstream.open("old");
     world.await_applied("/old");
     drop(old);
+    out_of_order(&world)
+}
+
+/// Two shared doors: one has an old write in the target, the other has nothing to wait for.
+pub fn two_doors_and_a_slow_write(fence: Fence) -> Seen {
+    let mut world = World::embedded();
+    let shared = |world: &World, id: &str| {
+        fence.of(world.guard(id).hasty().upstream_times("3s", "1s").listener("doors: shared"))
+    };
+    let (east, west) = (shared(&world, "east").start(), shared(&world, "west").start());
+    let (term, one) = world.elect("orders-a");
+    east.await_open(&term);
+    west.await_open(&term);
+    world.upstream.next("/old", "apply=@old");
+    drop(east.write("/old", Some(&one)));
+    world.await_arrival("/old");
+    let (_, two) = world.elect("orders-b");
+    let new = west.write("/new", Some(&two));
+    if fence.is_whole() {
+        west.await_gate("it waits for the other", |gate| gate["phase"] == "waiting_doors");
+        world.upstream.open("old");
+        assert_eq!(answered(new), 200);
+    } else {
+        assert_eq!(answered(new), 200);
+        world.upstream.open("old");
+        world.await_applied("/old");
+    }
     out_of_order(&world)
 }
 

@@ -52,6 +52,8 @@ proofs! {
     DoorRecord, door_record: at_the_doors::a_second_guard_beside_the_first, "two doors, and neither waits for the other";
     WaitingOut, waiting_out: at_the_doors::a_dead_guards_place, "the new door's write overtakes the dead one's";
     Closing, closing: at_the_doors::a_guard_that_was_cut_off_and_replaced, "two doors are open with two epochs";
+    Agreement, agreement: at_the_doors::two_doors_and_a_slow_write, "one door opens while the other still drains";
+    Solitude, solitude: on_paper::a_shared_door_that_finds_nobody, "it opens beside a door that is not on record";
     Leaving, leaving: at_the_doors::a_guard_that_left_and_comes_back_alone, "it opens the epoch that it left with";
     ReadOnJoining, read_on_joining: at_the_doors::a_guard_that_left_and_comes_back, "it admits what is over elsewhere";
     // Writers.

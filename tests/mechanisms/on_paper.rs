@@ -37,6 +37,10 @@ struct Door {
 impl Door {
     /// Starts with what is on the disk, after a stop in order.
     fn start(disk: Persist, mechanisms: Mechanisms) -> Door {
+        Door::start_as(disk, mechanisms, Claim::Standing, false)
+    }
+
+    fn start_as(disk: Persist, mechanisms: Mechanisms, claim: Claim, shared: bool) -> Door {
         let policy = Policy {
             drain_timeout: Duration::from_secs(5),
             quarantine: Duration::from_secs(35),
@@ -44,12 +48,13 @@ impl Door {
             has_action: false,
             open_on_timeout: false,
             close_on_loss: false,
+            shared,
             workers: 1,
             mechanisms,
         };
         let start = Start { term: disk.term.clone(), drained: disk.drained, forced: disk.forced, clean: true };
         let mut door = Door {
-            handoff: Handoff::start(policy, Claim::Standing, Some(start), NOW),
+            handoff: Handoff::start(policy, claim, Some(start), NOW),
             gate: gate(mechanisms),
             disk,
             disk_works: true,
@@ -103,6 +108,17 @@ fn gate(mechanisms: Mechanisms) -> Gate {
 
 fn opened(number: u64, nonce: u8) -> Persist {
     Persist { term: term(number, nonce), drained: true, forced: false }
+}
+
+/// A shared door joins after the coordinator was wiped, and finds itself the only one: another may hold an open session.
+pub fn a_shared_door_that_finds_nobody(fence: Fence) -> Seen {
+    let mut door = Door::start_as(opened(4, 4), fence.mechanisms(), Claim::Joining, true);
+    door.on(Event::Alone(NOW.plus(Duration::from_secs(40))));
+    door.on(Event::Claimed(Claim::Standing));
+    door.read(&term(5, 5), false);
+    // Nobody else is on record, so nobody is waited for.
+    door.on(Event::Agreed(epoch(5)));
+    door.admits(&term(5, 5)).then(|| "it opened epoch 5 while a door that is not on record may admit 4".to_owned())
 }
 
 /// A write was admitted and waits for a connection to the target while its door is declared dead, and another opens.
