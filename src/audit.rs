@@ -106,6 +106,7 @@ const fn name(event: &Event) -> Option<&'static str> {
         Event::Lost { .. } => "lost",
         Event::Regression { .. } => "regression",
         Event::DoorForgotten { .. } => "forgotten",
+        Event::Rebased { .. } => "rebased",
         _ => return None,
     })
 }
@@ -180,6 +181,7 @@ impl<'a> Record<'a> {
             Event::Regression { resource, floor, seen } => {
                 Record { resource: Some(resource), epoch: *seen, floor: Some(*floor), ..blank }
             }
+            Event::Rebased { resource, epoch } => Record { resource: Some(resource), epoch: Some(*epoch), ..blank },
             Event::DoorForgotten { door, target } => Record { target: Some(target), door: Some(door), ..blank },
             _ => return None,
         })

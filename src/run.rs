@@ -160,7 +160,7 @@ impl Instance {
         let floors = open_floors(&config, &world)?;
         let store = match &world.store {
             Some(store) => Arc::clone(store),
-            None => open_store(&config, &world)?,
+            None => open_store(&config, Arc::clone(&world.clock), Arc::clone(&world.entropy))?,
         };
         let bound = bind_all(&config)?;
         let listening: Vec<(Arc<str>, SocketAddr)> =
@@ -193,7 +193,7 @@ impl Instance {
                 log.set_level(level);
             }
         });
-        let (handle, calls) = Handle::new(Arc::clone(&store), set_level);
+        let (handle, calls) = Handle::new(Arc::clone(&store), Arc::clone(&world.clock), set_level);
         let clock = Arc::clone(&world.clock);
         let setup = control::Setup {
             config: Arc::clone(&config),
@@ -353,8 +353,15 @@ fn sinks(metrics: &Arc<Metrics>, audit: &Arc<Audit>, history: Option<&Arc<Histor
     EventSink::new(sinks)
 }
 
-fn open_store(config: &Config, world: &World) -> Result<Arc<dyn Store>, StoreError> {
-    let (clock, entropy) = (Arc::clone(&world.clock), Arc::clone(&world.entropy));
+/// The store that a configuration names.
+///
+/// # Errors
+/// Where its settings cannot work; that it does not answer is no such error.
+pub fn open_store(
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Arc<dyn Store>, StoreError> {
     Ok(match &config.coordinator.kind {
         CoordinatorKind::Etcd(etcd) => Etcd::new(&config.coordinator, etcd, clock, entropy)?,
         CoordinatorKind::Embedded(path) => {

@@ -26,7 +26,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 
-use crate::fence::Resource;
+use crate::fence::{Epoch, Resource};
 pub use server::{AdminError, AdminServer};
 pub use status::Status;
 
@@ -68,6 +68,13 @@ pub enum Command {
         target: Arc<str>,
         /// Its id.
         id: Arc<str>,
+    },
+    /// Take a floor for real that lies far above the last epoch.
+    Rebase {
+        /// Of what.
+        resource: Resource,
+        /// The floor.
+        to: Epoch,
     },
     /// Log at this level from now on.
     LogLevel {

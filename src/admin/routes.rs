@@ -45,6 +45,7 @@ pub(super) fn router(control: Arc<dyn Control>, metrics: Arc<Metrics>, clock: Ar
         .route("/step-down", post(step_down))
         .route("/gate/open", post(open_gate))
         .route("/doors/forget", post(forget_door))
+        .route("/rebase", post(rebase))
         .route("/log-level", post(log_level))
         .route("/reload", post(reload));
     Router::new()
@@ -299,6 +300,25 @@ async fn forget_door(
     nearby::check(peer, &uri, &headers)?;
     let ForgetDoorQuery { target, id } = query(asked)?;
     admin.carry_out(Command::ForgetDoor { target, id }).await
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RebaseQuery {
+    resource: Resource,
+    to: Epoch,
+}
+
+async fn rebase(
+    State(admin): State<Admin>,
+    Extension(peer): Extension<Peer>,
+    uri: Uri,
+    headers: HeaderMap,
+    asked: Result<Query<RebaseQuery>, QueryRejection>,
+) -> Result<Response, Problem> {
+    nearby::check(peer, &uri, &headers)?;
+    let RebaseQuery { resource, to } = query(asked)?;
+    admin.carry_out(Command::Rebase { resource, to }).await
 }
 
 #[derive(Deserialize)]

@@ -91,9 +91,10 @@ fn what_changes_who_may_write_is_written_too() {
         Event::Opened { resource: r(), target: t(), epoch, forced: true },
         Event::Regression { resource: r(), floor: epoch, seen: Epoch::new(3) },
         Event::DoorForgotten { door: "guard-1-9f3c2a7b".into(), target: t() },
+        Event::Rebased { resource: r(), epoch },
     ]);
     let names: Vec<_> = records.iter().map(|record| record["event"].as_str().expect("a name")).collect();
-    assert_eq!(names, ["fenced", "drained", "opened", "forced", "regression", "forgotten"]);
+    assert_eq!(names, ["fenced", "drained", "opened", "forced", "regression", "forgotten", "rebased"]);
     assert_eq!(
         (&records[1]["by"], &records[4]["floor"], &records[4]["epoch"]),
         (&"action".into(), &"42".into(), &"3".into())

@@ -5,8 +5,6 @@ use clap::error::{ContextKind, ContextValue};
 const LATER: &[(&str, &str)] = &[
     ("elect", "a command that runs only while it leads"),
     ("history", "past terms and refusals"),
-    ("fence", "a term without a writer, for any orchestrator"),
-    ("rebase", "the operator's last resort where epochs are beyond belief"),
     ("drill", "a failover on purpose, timed"),
     ("verify", "a recorded history, checked against the rules"),
     ("inject", "the sidecar, added to Kubernetes manifests"),

@@ -5,7 +5,8 @@
 //! | [`options`] | flags that several commands share |
 //! | [`start`] | the one place where a process is started |
 //! | [`run`], [`guard`], [`stamp`] | a process, from a file or from flags |
-//! | [`status`], [`step_down`], [`gate`], [`doors`] | ask a running process, or have it do something |
+//! | [`status`], [`step_down`], [`gate`], [`doors`], [`rebase`] | ask a running process, or have it do something |
+//! | [`fence`] | ends every leadership, and proves that nothing old can land |
 //! | [`check`] | the configuration, then the world |
 //! | [`demo`], [`schema`], [`completions`], [`version`] | the rest |
 //! | [`exit`] | every exit code |
@@ -22,12 +23,14 @@ mod completions;
 mod demo;
 mod doors;
 pub mod exit;
+mod fence;
 mod gate;
 mod guard;
 mod later;
 mod operate;
 mod options;
 pub mod paint;
+mod rebase;
 #[cfg(test)]
 mod reference;
 mod run;
@@ -80,8 +83,10 @@ enum Command {
     Stamp(stamp::StampArgs),
     Status(status::StatusArgs),
     StepDown(step_down::StepDownArgs),
+    Fence(Box<fence::FenceArgs>),
     Gate(gate::GateArgs),
     Doors(doors::DoorsArgs),
+    Rebase(rebase::RebaseArgs),
     Check(Box<check::CheckArgs>),
     Schema(schema::SchemaArgs),
     Demo(demo::DemoArgs),
@@ -100,8 +105,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Stamp(args) => stamp::run(args),
         Command::Status(args) => status::run(&args),
         Command::StepDown(args) => step_down::run(&args),
+        Command::Fence(args) => fence::run(*args),
         Command::Gate(args) => gate::run(args),
         Command::Doors(args) => doors::run(args),
+        Command::Rebase(args) => rebase::run(&args),
         Command::Check(args) => check::run(*args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),

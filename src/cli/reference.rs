@@ -31,8 +31,22 @@ const SETTINGS: &[&str] = &[
 ];
 
 /// What is said once, by a person, on the command line: a variable would say it again and again.
-const SAID_ONCE: &[&str] =
-    &["adopt-floor", "force", "accept-reordering", "watch", "output", "unsafe", "help", "version"];
+const SAID_ONCE: &[&str] = &[
+    "wait",
+    "ttl",
+    "release",
+    "timeout",
+    "as",
+    "to",
+    "adopt-floor",
+    "force",
+    "accept-reordering",
+    "watch",
+    "output",
+    "unsafe",
+    "help",
+    "version",
+];
 
 fn reference() -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reference/cli.md");

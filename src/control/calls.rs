@@ -9,12 +9,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Control;
 use crate::admin::{Command, CommandError, Status};
+use crate::clock::Clock;
 use crate::coordinator::doors as records;
+use crate::coordinator::fencing::{self, RebaseError};
 use crate::coordinator::keys::DoorName;
 use crate::coordinator::store::{Store, StoreError};
 use crate::event::Event as Said;
-use crate::fence::Resource;
 use crate::fence::handoff::Event;
+use crate::fence::{Epoch, Resource};
 use crate::mailbox::{GateId, ToWorker};
 
 /// Something that somebody asks of control.
@@ -30,6 +32,8 @@ pub enum Call {
     OpenGate(Resource, Option<Arc<str>>, oneshot::Sender<Result<serde_json::Value, CommandError>>),
     /// An operator declared a door dead: for the audit log.
     Forgotten(DoorName),
+    /// An operator believes a floor: for the audit log.
+    Rebased(Resource, Epoch),
     /// Stop in order.
     Stop,
 }
@@ -39,6 +43,7 @@ pub enum Call {
 pub struct Handle {
     calls: mpsc::UnboundedSender<Call>,
     store: Arc<dyn Store>,
+    wall: Arc<dyn Clock>,
     log: Arc<dyn Fn(tracing::Level) + Send + Sync>,
 }
 
@@ -46,10 +51,11 @@ impl Handle {
     /// A handle whose calls go to the receiver that [`super::run`] is given.
     pub fn new(
         store: Arc<dyn Store>,
+        wall: Arc<dyn Clock>,
         log: Arc<dyn Fn(tracing::Level) + Send + Sync>,
     ) -> (Handle, mpsc::UnboundedReceiver<Call>) {
         let (calls, receiver) = mpsc::unbounded_channel();
-        (Handle { calls, store, log }, receiver)
+        (Handle { calls, store, wall, log }, receiver)
     }
 
     /// Has the process stop in order.
@@ -75,6 +81,21 @@ impl Handle {
             Ok(false) => Err(CommandError::NotFound(format!("no door {id} is recorded before {target}"))),
             Err(error @ StoreError::Denied(_)) => Err(CommandError::Conflict(error.to_string())),
             Err(error) => Err(CommandError::Unavailable(error.to_string())),
+        }
+    }
+}
+
+impl Handle {
+    async fn rebase(&self, resource: Resource, to: Epoch) -> Result<serde_json::Value, CommandError> {
+        match fencing::rebase(self.store.as_ref(), &resource, to, self.wall.wall()).await {
+            Ok(from) => {
+                let _ = self.calls.send(Call::Rebased(resource.clone(), to));
+                Ok(json!({ "resource": resource, "from": from.to_string(), "to": to }))
+            }
+            Err(error @ RebaseError::Store(StoreError::Unreachable(_))) => {
+                Err(CommandError::Unavailable(error.to_string()))
+            }
+            Err(error) => Err(CommandError::Conflict(error.to_string())),
         }
     }
 }
@@ -107,6 +128,7 @@ impl crate::admin::Control for Handle {
                     self.ask(|reply| Call::OpenGate(resource, target, reply)).await?
                 }
                 Command::ForgetDoor { target, id } => self.forget(&target, &id).await,
+                Command::Rebase { resource, to } => self.rebase(resource, to).await,
                 Command::LogLevel { level } => {
                     (self.log)(level);
                     Ok(json!({ "level": level.to_string().to_lowercase() }))
@@ -130,6 +152,10 @@ impl Control {
             Call::Forgotten(name) => {
                 tracing::warn!(target = %name.target, door = %name.id, "declared dead by an operator");
                 self.say(Said::DoorForgotten { door: name.id.into(), target: name.target.into() });
+            }
+            Call::Rebased(resource, to) => {
+                tracing::warn!(%resource, epoch = %to, "an operator believes this floor: the next election goes above it");
+                self.say(Said::Rebased { resource, epoch: to });
             }
             Call::Stop => self.begin_stop(),
         }

@@ -33,8 +33,12 @@ impl Control {
             entropy: Arc::clone(&self.entropy),
             mechanisms: self.mechanisms,
         };
-        let candidate =
-            Candidate { writer: self.writer.id.clone(), address: self.writer.address.clone(), lease: lease.id };
+        let candidate = Candidate {
+            writer: self.writer.id.clone(),
+            address: self.writer.address.clone(),
+            lease: lease.id,
+            deposes: false,
+        };
         let elections = Arc::clone(&self.writer.elections);
         self.beside(async move {
             let _place = elections.acquire().await;

@@ -158,7 +158,7 @@ impl Process {
             config.listeners.iter().filter(|listener| matches!(listener.role, Role::Guard(_))).map(|listener| {
                 GateName { target: "orders".into(), resource: orders(), listener: listener.name.clone() }
             });
-        let (handle, calls) = Handle::new(store.clone(), Arc::new(|_| {}));
+        let (handle, calls) = Handle::new(store.clone(), Arc::new(HostClock), Arc::new(|_| {}));
         let (to_control, from_workers) = mpsc::unbounded_channel();
         let (worker, from_control) = mpsc::unbounded_channel();
         let events = Arc::new(Recorder::default());

@@ -22,6 +22,8 @@ pub struct Candidate {
     pub address: Option<String>,
     /// The lease that the leader key goes with.
     pub lease: LeaseId,
+    /// Whether it takes the place of one who leads (`epochgate fence`), or waits until nobody does.
+    pub deposes: bool,
 }
 
 /// How a campaign ended.
@@ -89,7 +91,7 @@ pub fn plan(
     mechanisms: Mechanisms,
 ) -> Plan {
     let [leaders, epochs, reports] = read.ranges.as_slice() else { return Plan::Ended(Campaigned::Overtaken) };
-    if let Some(leader) = leaders.first() {
+    if let Some(leader) = leaders.first().filter(|_| !candidate.deposes) {
         return Plan::Ended(from_value(&leader.value).map_or(Campaigned::Overtaken, Campaigned::Taken));
     }
     let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
@@ -115,8 +117,12 @@ pub fn plan(
     let record = EpochRecord { term: term.clone(), doors: read.revision, minted };
     let leader = LeaderRecord { term: term.clone(), address: candidate.address.clone() };
     let put = |key, value, lease| Change::Put { key, value, lease };
+    let unchanged_leader = match leaders.first() {
+        Some(entry) => Compare::ModifiedAt(entry.key.clone(), entry.modified),
+        None => Compare::Absent(keys::leader(resource)),
+    };
     let compares = vec![
-        Compare::Absent(keys::leader(resource)),
+        unchanged_leader,
         unchanged_epoch,
         Compare::NoneModifiedAfter(keys::reports(resource), read.revision),
         Compare::NoneCreatedAfter(keys::DOORS.to_owned(), read.revision),
@@ -226,7 +232,8 @@ mod tests {
     }
 
     fn planned(ranges: Vec<Vec<Entry>>) -> Plan {
-        let candidate = Candidate { writer: "a".parse().expect("an id"), address: None, lease: LeaseId(5) };
+        let candidate =
+            Candidate { writer: "a".parse().expect("an id"), address: None, lease: LeaseId(5), deposes: false };
         let read = Snapshot { revision: Revision(20), ranges, sent: Moment::default() };
         let nonce = Nonce::from_bytes([3; 8]);
         plan(&orders(), &read, &candidate, nonce, jiff::Timestamp::UNIX_EPOCH, Mechanisms::all())

@@ -6,6 +6,7 @@ pub mod doors;
 pub mod election;
 pub mod embedded;
 pub mod etcd;
+pub mod fencing;
 pub mod keys;
 pub mod observer;
 pub mod records;

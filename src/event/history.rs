@@ -128,6 +128,7 @@ mod tests {
             Event::CoordinatorUp { endpoint: "http://127.0.0.1:2379".into() },
             Event::CoordinatorDown { error: "no\nleader".into() },
             Event::FloorWriteFailed { resources: vec![r()], error: "disk full".into() },
+            Event::Rebased { resource: r(), epoch },
             Event::DoorForgotten { door: "guard-1-9f3c2a7b".into(), target: t() },
         ]
     }

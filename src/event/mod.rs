@@ -172,6 +172,8 @@ pub enum Event {
     CoordinatorDown { error: Arc<str> },
     /// A floor file could not be written; the floors of `resources` wait for it.
     FloorWriteFailed { resources: Vec<Resource>, error: Arc<str> },
+    /// An operator believes a floor far above the last epoch: the next election goes above it.
+    Rebased { resource: Resource, epoch: Epoch },
     /// An operator declared a door dead.
     DoorForgotten { door: Arc<str>, target: Arc<str> },
 }

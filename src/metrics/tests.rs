@@ -128,6 +128,7 @@ fn reference() -> BTreeMap<String, (String, BTreeSet<String>)> {
 #[test]
 fn the_reference_and_the_program_name_the_same_metrics() {
     let metrics = metrics(&["orders"]);
+    metrics.show_waits([(&"orders".parse().expect("a name"), "guard-1-9f3c2a7b")]);
     let documented = reference();
     let registered: BTreeMap<String, (String, BTreeSet<String>)> = metrics
         .registry

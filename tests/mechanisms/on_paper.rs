@@ -182,7 +182,7 @@ fn reading(record: u64, floor: u64) -> Snapshot {
 }
 
 fn planned(read: &Snapshot, nonce: u8, lease: LeaseId, fence: Fence) -> Plan {
-    let candidate = Candidate { writer: "orders-c".parse().expect("an id"), address: None, lease };
+    let candidate = Candidate { writer: "orders-c".parse().expect("an id"), address: None, lease, deposes: false };
     let nonce = Nonce::from_bytes([nonce; 8]);
     plan(&orders(), read, &candidate, nonce, jiff::Timestamp::UNIX_EPOCH, fence.mechanisms())
 }

@@ -74,7 +74,8 @@ impl Elector {
     #[track_caller]
     pub fn elect(&mut self, writer: &str) -> Term {
         self.resign();
-        let candidate = Candidate { writer: writer.parse().expect("an id"), address: None, lease: self.lease };
+        let candidate =
+            Candidate { writer: writer.parse().expect("an id"), address: None, lease: self.lease, deposes: false };
         let term = eventually_some(&format!("{writer} is elected"), LONG, || {
             let (tools, candidate) = (self.tools.clone(), candidate.clone());
             match self.background.run(async move { campaign(&tools, &orders(), &candidate).await }) {
@@ -94,6 +95,11 @@ impl Elector {
         let store = Arc::clone(&self.tools.store);
         let resigned = self.background.run(async move { resign(store.as_ref(), &orders(), &held).await });
         assert_eq!(resigned, Ok(true), "the test held that term");
+    }
+
+    /// Another has ended the term at hand.
+    pub fn lost(&mut self) {
+        self.held = None;
     }
 
     /// Runs something over the store.

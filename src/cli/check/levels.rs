@@ -8,16 +8,23 @@ pub fn look(config: &Config) -> Category {
     let mut category = Category::new("level");
     for listener in &config.listeners {
         category.add(match &listener.role {
-            Role::Guard(guard) => guarded(listener, guard.mode),
+            Role::Guard(guard) => guarded(listener, guard.mode, guard.shared),
             Role::Stamp(stamp) => stamped(listener, stamp),
         });
     }
     category
 }
 
-fn guarded(listener: &Listener, mode: Mode) -> Finding {
+fn guarded(listener: &Listener, mode: Mode, shared: bool) -> Finding {
     let name = &listener.name;
     match mode {
+        Mode::Enforce if shared => Finding::good_with(
+            format!("{name}: proxy, as one of several doors"),
+            "promised: no write that goes through one of them is applied after one of a later epoch, if every forwarded \
+             write is answered, or over within drain.quarantine after its connection ended, and no door stands still for \
+             longer than that between comparing a write and sending it. Not promised: what goes around them; let the \
+             target be reached through them alone",
+        ),
         Mode::Enforce => Finding::good_with(
             format!("{name}: proxy"),
             "promised: no write that goes through it is applied after one of a later epoch, if every forwarded write is \

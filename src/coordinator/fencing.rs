@@ -1,0 +1,238 @@
+//! A term without a writer, for any orchestrator (`epochgate fence`), and the operator's way out of epochs that nobody
+//! believes (`epochgate rebase`).
+//!
+//! Whoever fences takes the leadership from whoever has it and puts nobody in its place. Safety never hangs on the
+//! leader key: the doors refuse the old term as soon as they know of the new one, and the proof is theirs.
+
+use std::time::Duration;
+
+use super::agreement::{Proof, prove};
+use super::doors::{Door, among};
+use super::election::{Campaigned, Candidate, Tools, campaign};
+use super::keys::{self, DoorName};
+use super::records::{DoorMode, EpochRecord, LeaderRecord, Report, from_value, to_value};
+use super::store::{Change, Committed, Compare, Entry, Keys, Lease, Range, Revision, Snapshot, Store, StoreError, Txn};
+use crate::fence::{Epoch, Resource, Term, WriterId};
+
+/// A term without a writer.
+#[derive(Clone, Debug)]
+pub struct Fence {
+    /// The term.
+    pub term: Term,
+    /// Who led before, where somebody did.
+    pub deposed: Option<LeaderRecord>,
+    /// What keeps the next election waiting.
+    pub lease: Lease,
+}
+
+/// Why there is no fence, or none any more.
+#[derive(Debug, thiserror::Error)]
+pub enum FenceError {
+    /// The coordinator did not answer, or refused.
+    #[error("the coordinator: {0}")]
+    Store(#[from] StoreError),
+    /// A floor lies too far above the last epoch.
+    #[error("door {door} has recorded the floor {floor}, which lies more than 1000000 above the epoch {epoch}")]
+    Unbelievable {
+        /// The floor.
+        floor: Epoch,
+        /// The door.
+        door: String,
+        /// The last epoch.
+        epoch: u64,
+    },
+    /// There is no epoch above the last.
+    #[error("there is no epoch above the last one")]
+    Exhausted,
+    /// Another term has begun, or the lease is gone.
+    #[error("the term {0} is over: another has begun, or its lease ran out")]
+    Over(Epoch),
+}
+
+/// How long to wait between two attempts at what others keep changing, or what has no answer.
+const AGAIN: Duration = Duration::from_millis(100);
+
+/// Elects a term of `resource` without a writer, above every other, under a fresh lease of `ttl`. Tries until it has one
+/// or the coordinator fails; dropping it may leave a term behind that ends with its lease.
+///
+/// # Errors
+/// [`FenceError`].
+pub async fn fence(tools: &Tools, resource: &Resource, writer: &WriterId, ttl: Duration) -> Result<Fence, FenceError> {
+    let lease = tools.store.grant(ttl).await?;
+    let candidate = Candidate { writer: writer.clone(), address: None, lease: lease.id, deposes: true };
+    loop {
+        // An attempt of our own that had no clear answer is nobody that was deposed.
+        let deposed = leader(tools.store.as_ref(), resource).await?.filter(|leader| leader.term.writer != *writer);
+        match campaign(tools, resource, &candidate).await? {
+            Campaigned::Won(won) => return Ok(Fence { term: won.term, deposed, lease }),
+            // It may have been won all the same: then the next attempt takes its place.
+            Campaigned::Overtaken | Campaigned::Taken(_) | Campaigned::Unclear(..) => tokio::time::sleep(AGAIN).await,
+            Campaigned::Unbelievable { floor, door, epoch } => {
+                return Err(FenceError::Unbelievable { floor, door, epoch });
+            }
+            Campaigned::Exhausted => return Err(FenceError::Exhausted),
+        }
+    }
+}
+
+async fn leader(store: &dyn Store, resource: &Resource) -> Result<Option<LeaderRecord>, StoreError> {
+    let read = store.read(vec![Range::all(Keys::One(keys::leader(resource)))]).await?;
+    Ok(read.ranges.first().and_then(|entries| entries.first()).and_then(|entry| from_value(&entry.value)))
+}
+
+/// How far the doors are with a term.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What they prove.
+    pub proof: Proof,
+    /// The doors that serve the resource.
+    pub doors: Vec<DoorProgress>,
+}
+
+/// One door.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoorProgress {
+    /// Which.
+    pub name: DoorName,
+    /// Whether it enforces; what goes through one that only counts is never proved.
+    pub enforces: bool,
+    /// Whether it is alive.
+    pub alive: bool,
+    /// The floor that it reported.
+    pub floor: Option<Epoch>,
+    /// What it reported as drained.
+    pub drained: Option<Epoch>,
+}
+
+impl Progress {
+    /// The doors that only count: beside one, nothing is proved.
+    pub fn audits(&self) -> impl Iterator<Item = &DoorProgress> {
+        self.doors.iter().filter(|door| !door.enforces)
+    }
+
+    /// Whether nothing below the term can land any more.
+    pub fn is_proved(&self) -> bool {
+        self.proof == Proof::Drained && self.audits().next().is_none()
+    }
+}
+
+/// Looks how far the doors are, once.
+///
+/// # Errors
+/// [`FenceError::Over`] where the term is not the last one any more.
+pub async fn look(store: &dyn Store, resource: &Resource, term: &Term) -> Result<(Progress, Revision), FenceError> {
+    let ranges = vec![
+        Range::all(Keys::One(keys::epoch(resource))),
+        Range::all(Keys::Under(keys::DOORS.to_owned())),
+        Range::all(Keys::Under(keys::reports(resource))),
+    ];
+    let read = store.read(ranges).await?;
+    let [epochs, doors, reports] = read.ranges.as_slice() else { return Err(FenceError::Over(term.epoch)) };
+    let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
+    if last.is_none_or(|record| record.term != *term) {
+        return Err(FenceError::Over(term.epoch));
+    }
+    let doors = among(doors);
+    let report = |door: &DoorName| report_of(reports, resource, door);
+    let proof = prove((resource, term), &doors, report);
+    let progress = |door: &Door| {
+        let said = report(&door.name);
+        DoorProgress {
+            name: door.name.clone(),
+            enforces: door.record.mode == DoorMode::Enforce,
+            alive: door.alive,
+            floor: said.as_ref().map(|report| report.floor),
+            drained: said.and_then(|report| report.drained),
+        }
+    };
+    let doors = doors.iter().filter(|door| door.record.serves(resource)).map(progress).collect();
+    Ok((Progress { proof, doors }, read.revision))
+}
+
+fn report_of(reports: &[Entry], resource: &Resource, door: &DoorName) -> Option<Report> {
+    let key = keys::report(resource, &door.target, &door.id);
+    reports.iter().find(|entry| entry.key == key).and_then(|entry| from_value(&entry.value))
+}
+
+/// Ends the hold of an earlier fence of this name: whoever campaigns may be elected at once. `false` where the resource
+/// is not led under it.
+///
+/// # Errors
+/// Those of the store.
+pub async fn release(store: &dyn Store, resource: &Resource, writer: &WriterId) -> Result<bool, StoreError> {
+    let key = keys::leader(resource);
+    let read = store.read(vec![Range::all(Keys::One(key.clone()))]).await?;
+    let Some(entry) = read.ranges.first().and_then(|entries| entries.first()) else { return Ok(false) };
+    if from_value::<LeaderRecord>(&entry.value).is_none_or(|leader| leader.term.writer != *writer) {
+        return Ok(false);
+    }
+    let txn =
+        Txn { compares: vec![Compare::ModifiedAt(key.clone(), entry.modified)], changes: vec![Change::Delete(key)] };
+    Ok(matches!(store.commit(txn).await?, Committed::Done(_)))
+}
+
+/// Why there is nothing to rebase, or it was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum RebaseError {
+    /// The coordinator did not answer, or refused.
+    #[error("the coordinator: {0}")]
+    Store(#[from] StoreError),
+    /// The highest floor is within reach of an election.
+    #[error("the highest floor on record is {highest}, and the epoch is {epoch}: an election goes above it by itself")]
+    NotNeeded {
+        /// The highest floor, 0 for none.
+        highest: u64,
+        /// The epoch, 0 for none.
+        epoch: u64,
+    },
+    /// The operator named another number.
+    #[error("the highest floor on record is {0}, recorded by door {1}: name it if you believe it")]
+    NotThis(Epoch, String),
+    /// Something changed meanwhile.
+    #[error("something changed meanwhile: look again")]
+    Overtaken,
+}
+
+/// Believes the highest floor that a door has recorded, however far above the last epoch it lies: the epoch record
+/// becomes that floor's term, and the next election mints above it. Mints nothing itself (R4).
+///
+/// # Errors
+/// [`RebaseError`]; nothing has changed then, unless the coordinator gave no answer.
+pub async fn rebase(
+    store: &dyn Store,
+    resource: &Resource,
+    to: Epoch,
+    minted: jiff::Timestamp,
+) -> Result<u64, RebaseError> {
+    let read = store.read(super::election::ranges(resource)).await?;
+    let [_, epochs, reports] = read.ranges.as_slice() else { return Err(RebaseError::Overtaken) };
+    let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
+    let epoch = last.map_or(0, |record| record.term.epoch.number());
+    let found = reports.iter().filter_map(|entry| Some((entry, from_value::<Report>(&entry.value)?)));
+    let highest = found.max_by_key(|(_, report)| report.floor);
+    let Some((entry, report)) = highest.filter(|(_, report)| report.floor.is_beyond_belief(epoch)) else {
+        let highest = reports.iter().filter_map(|entry| from_value::<Report>(&entry.value));
+        let highest = highest.map(|report| report.floor.number()).max().unwrap_or(0);
+        return Err(RebaseError::NotNeeded { highest, epoch });
+    };
+    if report.floor != to {
+        let door = entry.key.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
+        return Err(RebaseError::NotThis(report.floor, door));
+    }
+    match store.commit(raised(resource, &read, epochs, report.term(), minted)).await? {
+        Committed::Done(_) => Ok(epoch),
+        Committed::Refused(_) => Err(RebaseError::Overtaken),
+    }
+}
+
+fn raised(resource: &Resource, read: &Snapshot, epochs: &[Entry], term: Term, minted: jiff::Timestamp) -> Txn {
+    let unchanged = match epochs.first() {
+        Some(entry) => Compare::ModifiedAt(entry.key.clone(), entry.modified),
+        None => Compare::Absent(keys::epoch(resource)),
+    };
+    let record = EpochRecord { term, doors: read.revision, minted };
+    Txn {
+        compares: vec![unchanged, Compare::NoneModifiedAfter(keys::reports(resource), read.revision)],
+        changes: vec![Change::Put { key: keys::epoch(resource), value: to_value(&record), lease: None }],
+    }
+}

@@ -1,0 +1,143 @@
+//! `epochgate fence`, for orchestrators: nobody leads any more, and nothing old can land. `epochgate rebase`, for a floor
+//! that nobody believes.
+
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
+mod support;
+
+use std::path::PathBuf;
+
+use epochgate::coordinator::keys;
+use epochgate::coordinator::records::{Report, to_value};
+use epochgate::coordinator::store::{Change, Txn};
+use epochgate::fence::Epoch;
+use serde_json::Value;
+use support::process::{LONG, Launch, Process, eventually};
+use support::terms::orders;
+use support::world::{Sidecar, World, answered};
+
+/// The command, for the coordinator that this process has.
+fn fence(of: &Sidecar, more: &[&str]) -> Launch {
+    let config: &PathBuf = &of.config;
+    Launch::epochgate("fence").args(["fence", "--resource", "orders", "-o", "json", "-c"]).arg(config).args(more)
+}
+
+#[track_caller]
+fn said(ended: &Process) -> Value {
+    serde_json::from_str(&ended.stdout()).unwrap_or_else(|error| panic!("{error}: {}", ended.recent()))
+}
+
+#[test]
+fn a_promotion_is_safe_when_it_returns_and_not_before() {
+    let world = World::embedded();
+    let guard = world.guard("guard").start();
+    let writer = world.stamp("orders-a", guard.address).start();
+    let stamp = writer.await_leadership();
+    world.upstream.next("/slow", "apply=@slow");
+    let slow = writer.write("/slow", None);
+    world.await_arrival("/slow");
+
+    let mut waiting = fence(&guard, &["--wait", "--ttl", "30s"]).start();
+    waiting.await_words("waiting for guard-", LONG);
+    assert!(waiting.is_running() && waiting.stdout().is_empty(), "the old write may still land");
+    // What comes before the guard has heard of the new epoch is waited for as well.
+    guard.await_gate("it fences", |gate| gate["phase"] == "draining");
+    assert_eq!(guard.put("/late", &stamp).refused(), Some("stale_epoch"));
+    eventually("the deposed leader knows", LONG, || {
+        writer.write("/more", None).join().unwrap().is_ok_and(|answer| answer.refused() == Some("not_leader"))
+    });
+    world.upstream.open("slow");
+    assert_eq!(waiting.wait(LONG).code(), Some(0), "{}", waiting.recent());
+    assert_eq!(answered(slow), 200);
+    let proof = said(&waiting);
+    assert_eq!((&proof["proved"], &proof["deposed"]["id"]), (&true.into(), &"orders-a".into()));
+    assert_eq!(proof["doors"][0]["drained"], proof["epoch"]);
+    assert_eq!(guard.resource()["leader"]["id"], "fence", "nobody else is elected while it is held");
+
+    let mut released = Launch::epochgate("release")
+        .args(["fence", "--resource", "orders", "--release", "-c"])
+        .arg(&guard.config)
+        .start();
+    assert_eq!(released.wait(LONG).code(), Some(0), "{}", released.recent());
+    assert_ne!(writer.await_leadership(), stamp, "whoever campaigns may lead again, under a new term");
+    assert_eq!(world.applied(), ["/slow"]);
+}
+
+#[test]
+fn released_it_leaves_the_way_free_at_once() {
+    let mut world = World::embedded();
+    let guard = world.guard("guard").start();
+    let (one, first) = world.elect("orders-a");
+    guard.await_open(&one);
+    let mut fenced = fence(&guard, &["--wait", "--release"]).start();
+    assert_eq!(fenced.wait(LONG).code(), Some(0), "{}", fenced.recent());
+    assert_eq!(guard.put("/late", &first).refused(), Some("stale_epoch"));
+    eventually("nobody holds it", LONG, || guard.resource()["leader"].is_null());
+    world.terms.lost();
+    let (_, second) = world.elect("orders-b");
+    assert_eq!(guard.put("/new", &second).status, 200);
+}
+
+#[test]
+fn what_cannot_be_proved_is_said_and_is_no_success() {
+    let mut world = World::embedded();
+    let guard = world.guard("guard").start();
+    let audit = world.guard("audit").listener("mode: audit").start();
+    let (one, _) = world.elect("orders-a");
+    guard.await_open(&one);
+    let mut beside = fence(&audit, &["--wait", "--release"]).start();
+    assert_eq!(beside.wait(LONG).code(), Some(1), "{}", beside.recent());
+    assert_eq!(said(&beside)["proved"], false, "one that only counts lets everything through");
+
+    let empty = World::embedded();
+    let nobody = empty.guard("nobody").prepare();
+    let mut alone = fence(&nobody, &["--wait", "--timeout", "300ms", "--release"]).start();
+    assert_eq!(alone.wait(LONG).code(), Some(1), "{}", alone.recent());
+    assert!(alone.stderr().contains("a guard of the resource that is alive"), "{}", alone.stderr());
+}
+
+#[test]
+fn times_that_no_lease_can_have_are_usage() {
+    let world = World::embedded();
+    let guard = world.guard("guard").prepare();
+    for ttl in ["1s", "2500ms", "soon"] {
+        let mut refused = fence(&guard, &["--ttl", ttl]).start();
+        assert_eq!(refused.wait(LONG).code(), Some(2), "{ttl}: {}", refused.recent());
+    }
+}
+
+#[test]
+fn a_floor_beyond_belief_stops_elections_until_an_operator_names_it() {
+    let world = World::embedded();
+    let guard = world.guard("guard").start();
+    let report = Report {
+        floor: Epoch::new(4_000_042).unwrap(),
+        nonce: epochgate::fence::Nonce::from_bytes([9; 8]),
+        writer: "orders-z".parse().unwrap(),
+        drained: None,
+        forced: None,
+        regressed: false,
+    };
+    let put = Change::Put { key: keys::report(&orders(), "orders", "old-1"), value: to_value(&report), lease: None };
+    let txn = Txn { compares: vec![], changes: vec![put] };
+    world.terms.with_store(|store| async move { store.commit(txn).await }).unwrap();
+    let mut writer = world.stamp("orders-a", guard.address).start();
+    writer.process().await_words("epochgate rebase", LONG);
+    let mut stuck = fence(&guard, &["--wait"]).start();
+    assert_eq!(stuck.wait(LONG).code(), Some(1));
+    assert!(stuck.stderr().contains("epochgate rebase --resource orders --to 4000042"), "{}", stuck.stderr());
+
+    let rebase = |to: &str| {
+        let admin = guard.admin.to_string();
+        let mut asked =
+            Launch::epochgate("rebase").args(["rebase", "--resource", "orders", "--to", to, "--admin", &admin]).start();
+        (asked.wait(LONG).code(), asked.recent())
+    };
+    let (code, words) = rebase("5");
+    assert!(code == Some(1) && words.contains("4000042"), "{words}");
+    assert_eq!(rebase("4000042").0, Some(0));
+    let stamp = writer.await_leadership();
+    assert!(stamp.starts_with("4000043;"), "{stamp}");
+    let (code, words) = rebase("4000042");
+    assert!(code == Some(1) && words.contains("goes above it by itself"), "{words}");
+}
