@@ -20,6 +20,7 @@
 //! | [`protocol`] | what a protocol asks of a role, and the right to send a write; HTTP | `fence` |
 //! | [`net`] | sockets | nothing |
 //! | [`event`] | one typed event for all that happens; [`metrics`], [`audit`] and the history read it | `fence` |
+//! | [`verify`] | the checker of recorded histories | `event`, `fence` |
 //! | [`admin`] | metrics, readiness, status, the page | status only |
 //! | [`run`], [`cli`], [`demo`] | a whole process; the command line; the story | everything |
 //!
@@ -55,4 +56,5 @@ pub mod rules;
 pub mod run;
 pub mod stamp;
 pub mod state_dir;
+pub mod verify;
 pub mod worker;
