@@ -19,14 +19,14 @@ use crate::admin::{AdminError, AdminServer};
 use crate::audit::{Audit, AuditError};
 use crate::clock::{Clock, Entropy, HostClock, HostEntropy};
 use crate::config::Config;
-use crate::config::resolved::{CoordinatorKind, Listener, Role};
+use crate::config::resolved::{CoordinatorKind, Listener, Mode, Role};
 use crate::control::{self, Ended, Handle};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
 use crate::coordinator::store::{Store, StoreError};
 use crate::disk::{Disk, HostDisk};
-use crate::event::EventSink;
 use crate::event::history::History;
+use crate::event::{Event, EventSink, Listening};
 use crate::fence::floor::Memory;
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::tenure::Standing;
@@ -144,6 +144,8 @@ pub struct Instance {
 struct LastWords {
     audit: Arc<Audit>,
     history: Option<Arc<History>>,
+    events: EventSink,
+    clock: Arc<dyn Clock>,
 }
 
 impl Instance {
@@ -167,6 +169,8 @@ impl Instance {
             bound.iter().map(|(listener, address, _)| (Arc::clone(&listener.name), *address)).collect();
         let gates = gates_of(&config, world.mechanisms);
         let names = gates.iter().map(|gate| gate.name.clone()).collect();
+        // Not before: where another process has the state directory or the port, it is that one's history.
+        events.emit(world.clock.now(), started(&config));
         let (to_control, from_workers) = mpsc::unbounded_channel();
         let standing = Arc::new(Standing::new(world.mechanisms));
         let mut workers = Vec::new();
@@ -195,6 +199,7 @@ impl Instance {
         });
         let (handle, calls) = Handle::new(Arc::clone(&store), Arc::clone(&world.clock), set_level);
         let clock = Arc::clone(&world.clock);
+        let (last_events, last_clock) = (events.clone(), Arc::clone(&clock));
         let setup = control::Setup {
             config: Arc::clone(&config),
             store,
@@ -214,7 +219,8 @@ impl Instance {
         };
         let (control, ended) = spawn_control(setup)?;
         let admin = AdminServer::start(&config.admin, Arc::new(handle.clone()), metrics, clock)?;
-        Ok(Instance { handle, control, ended, admin, listening, last_words: LastWords { audit, history } })
+        let last_words = LastWords { audit, history, events: last_events, clock: last_clock };
+        Ok(Instance { handle, control, ended, admin, listening, last_words })
     }
 
     /// Where a listener listens.
@@ -246,7 +252,7 @@ impl Instance {
     /// Waits for the end, whatever brings it.
     pub fn wait(self) -> Ended {
         let ended = self.control.join().unwrap_or(Ended::Panicked);
-        self.last_words.say();
+        self.last_words.say(&ended);
         ended
     }
 
@@ -256,7 +262,10 @@ impl Instance {
 }
 
 impl LastWords {
-    fn say(&self) {
+    fn say(&self, ended: &Ended) {
+        if *ended == Ended::Stopped {
+            self.events.emit(self.clock.now(), Event::Stopped {});
+        }
         self.audit.flush(LAST_WORDS);
         if let Some(history) = &self.history {
             history.flush(LAST_WORDS);
@@ -291,7 +300,7 @@ pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
     }
     let ended = runtime.block_on(until_ended(&mut instance, signals));
     tracing::info!(how = ?ended, "ended");
-    instance.last_words.say();
+    instance.last_words.say(&ended);
     log.flush(LAST_WORDS);
     Ok(ended)
 }
@@ -339,6 +348,21 @@ async fn until_ended(instance: &mut Instance, signals: io::Result<Signals>) -> E
         stopping = true;
         instance.handle.stop();
     }
+}
+
+fn started(config: &Config) -> Event {
+    let listeners = config.listeners.iter().map(|listener| {
+        let guard = match &listener.role {
+            Role::Guard(guard) => Some(guard),
+            Role::Stamp(_) => None,
+        };
+        Listening {
+            name: Arc::clone(&listener.name),
+            target: guard.map(|guard| Arc::clone(&guard.target)),
+            audit: guard.is_some_and(|guard| guard.mode == Mode::Audit),
+        }
+    });
+    Event::Started { id: config.id.clone(), listeners: listeners.collect() }
 }
 
 fn open_history(path: &std::path::Path) -> Result<Arc<History>, RunError> {

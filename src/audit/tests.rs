@@ -85,7 +85,7 @@ fn what_changes_who_may_write_is_written_too() {
     let (r, t) = (|| resource.clone(), || Arc::<str>::from("db"));
     let records = written(&[
         Event::Fenced { resource: r(), target: t(), epoch },
-        Event::Verified { resource: r(), target: t(), epoch, revision: 1 },
+        Event::FloorWriteFailed { resources: vec![r()], error: "disk full".into() },
         Event::Drained { resource: r(), target: t(), epoch, by: By::Action },
         Event::Opened { resource: r(), target: t(), epoch, forced: false },
         Event::Opened { resource: r(), target: t(), epoch, forced: true },

@@ -113,6 +113,7 @@ impl Control {
         self.say(Event::Elected {
             resource: resource.clone(),
             epoch: term.epoch,
+            nonce: term.nonce,
             writer: term.writer.clone(),
             own: true,
             took,

@@ -343,6 +343,8 @@ impl Control {
                 resource: name.resource.clone(),
                 target: name.target.clone(),
                 epoch: record.term.epoch,
+                nonce: record.term.nonce,
+                writer: record.term.writer.clone(),
                 revision: self.view.revision.0,
             });
             super::failpoint("verified", record.term.epoch);

@@ -105,6 +105,7 @@ impl Control {
             self.say(Event::Elected {
                 resource: resource.clone(),
                 epoch: leader.term.epoch,
+                nonce: leader.term.nonce,
                 writer: leader.term.writer.clone(),
                 own,
                 took: None,

@@ -69,9 +69,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::event::{By, EventSink, TermEnd};
+    use crate::event::{By, EventSink, Listening, TermEnd};
     use crate::fence::verdict::LeaderHint;
-    use crate::fence::{Epoch, Reason, Refusal, Resource, WriterId};
+    use crate::fence::{Epoch, Nonce, Reason, Refusal, Resource, WriterId};
     use crate::protocol::Kind;
     use crate::protocol::right::Settled;
 
@@ -96,13 +96,27 @@ mod tests {
         let ms = Duration::from_millis;
         let (r, t, l) = (|| resource.clone(), || target.clone(), || listener.clone());
         let (m, p) = (|| method.clone(), || path.clone());
+        let nonce = Nonce::from_bytes([7; 8]);
+        let listeners = [
+            Listening { name: l(), target: Some(t()), audit: true },
+            Listening { name: "orders-stamp".into(), target: None, audit: false },
+        ];
         vec![
-            Event::Verified { resource: r(), target: t(), epoch, revision: 118 },
+            Event::Started { id: "a".parse().expect("an id"), listeners: listeners.into() },
+            Event::Stopped {},
+            Event::Verified {
+                resource: r(),
+                target: t(),
+                epoch,
+                nonce,
+                writer: "a".parse().expect("an id"),
+                revision: 118,
+            },
             Event::Persisted { resource: r(), target: t(), epoch, drained: true },
             Event::Admitted { listener: l(), resource: r(), epoch: Some(epoch), write: 7 },
             Event::Forwarded { listener: l(), resource: r(), epoch: None, write: 7 },
             Event::Settled { listener: l(), resource: r(), epoch: Some(epoch), write: 7, how: Settled::NothingLeft },
-            Event::Stamped { listener: l(), resource: r(), epoch, deadline: Moment::from_nanos(u64::MAX) },
+            Event::Stamped { listener: l(), resource: r(), epoch, nonce, deadline: Moment::from_nanos(u64::MAX) },
             Event::Refused { listener: l(), refusal: refusal(), peer, method: m(), path: p(), kind: Kind::Write },
             Event::WouldRefuse { listener: l(), refusal: refusal(), peer, method: m(), path: p(), kind: Kind::Read },
             Event::Cut { listener: l(), resource: r(), epoch: Some(epoch), peer, method: m(), path: p() },
@@ -120,8 +134,15 @@ mod tests {
                 open: ms(4),
                 by: By::Answers,
             },
-            Event::Elected { resource: r(), epoch, writer: "a".parse().expect("an id"), own: true, took: Some(ms(9)) },
-            Event::Elected { resource: r(), epoch, writer: "a".parse().expect("an id"), own: false, took: None },
+            Event::Elected {
+                resource: r(),
+                epoch,
+                nonce,
+                writer: "a".parse().expect("an id"),
+                own: true,
+                took: Some(ms(9)),
+            },
+            Event::Elected { resource: r(), epoch, nonce, writer: "a".parse().expect("an id"), own: false, took: None },
             Event::Armed { resource: r(), epoch, forced: true },
             Event::TermEnded { resource: r(), epoch, why: TermEnd::Overtaken },
             Event::Regression { resource: r(), floor: epoch, seen: None },

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::fence::handoff::By;
-use crate::fence::{Epoch, Moment, Refusal, Resource, WriterId};
+use crate::fence::{Epoch, Moment, Nonce, Refusal, Resource, WriterId};
 use crate::protocol::Kind;
 use crate::protocol::right::Settled;
 pub use sink::{EventSink, Sink};
@@ -58,14 +58,31 @@ impl TermEnd {
     }
 }
 
+/// A listener of a process that begins.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Listening {
+    /// Its name.
+    pub name: Arc<str>,
+    /// For a guard, what it stands before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Arc<str>>,
+    /// Whether it only counts: what a guard in `mode: audit` forwards is not fenced.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub audit: bool,
+}
+
 /// Something that happened at the fence. An `epoch` that is optional is absent for a write without a stamp, which
 /// only a door in audit mode forwards. Paths are as sent, without the query.
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "the fields are the words of DESIGN section 1; those that are not have a comment")]
 pub enum Event {
-    /// A linearizable read at `revision` confirmed the epoch for a door.
-    Verified { resource: Resource, target: Arc<str>, epoch: Epoch, revision: u64 },
+    /// A process has begun: its writes are numbered from here on, and it remembers what is on its disk.
+    Started { id: WriterId, listeners: Vec<Listening> },
+    /// It has ended in order: every write that it let in has left its books.
+    Stopped {},
+    /// A linearizable read at `revision` confirmed the term for a door.
+    Verified { resource: Resource, target: Arc<str>, epoch: Epoch, nonce: Nonce, writer: WriterId, revision: u64 },
     /// The floor is on the disk; `drained`: with the mark that it is drained.
     Persisted { resource: Resource, target: Arc<str>, epoch: Epoch, drained: bool },
     /// A gate let a write in. `write` numbers it, once in the life of the process. Hot.
@@ -86,6 +103,7 @@ pub enum Event {
         listener: Arc<str>,
         resource: Resource,
         epoch: Epoch,
+        nonce: Nonce,
         #[serde(with = "written::moment")]
         deadline: Moment,
     },
@@ -133,7 +151,7 @@ pub enum Event {
     Fenced { resource: Resource, target: Arc<str>, epoch: Epoch },
     /// A door's ledger holds nothing below `epoch`.
     Drained { resource: Resource, target: Arc<str>, epoch: Epoch, by: By },
-    /// A door admits `epoch`; `forced`: without having drained.
+    /// A door admits `epoch`, from here on; `forced`: without having drained.
     Opened { resource: Resource, target: Arc<str>, epoch: Epoch, forced: bool },
     /// A door has gone from one epoch to the next; how long each phase took.
     HandoffDone {
@@ -155,6 +173,7 @@ pub enum Event {
     Elected {
         resource: Resource,
         epoch: Epoch,
+        nonce: Nonce,
         writer: WriterId,
         own: bool,
         #[serde(with = "written::nanos_or_none", rename = "took_ns", default, skip_serializing_if = "Option::is_none")]

@@ -7,7 +7,7 @@ use prometheus::Registry;
 use super::*;
 use crate::config::resolved::*;
 use crate::event::{By, EventSink};
-use crate::fence::{Epoch, Outcome};
+use crate::fence::{Epoch, Nonce, Outcome};
 use crate::protocol::{CutReason, Finished, Kind};
 
 /// A listener of either role, for every resource of `serves`.
@@ -242,7 +242,7 @@ fn what_happens_to_a_resource_is_counted() {
     let ms = Duration::from_millis;
     let writer = "orders-a".parse().expect("an id");
     for event in [
-        Event::Elected { resource: r(), epoch, writer, own: true, took: Some(ms(7)) },
+        Event::Elected { resource: r(), epoch, nonce: Nonce::from_bytes([7; 8]), writer, own: true, took: Some(ms(7)) },
         Event::Regression { resource: r(), floor: epoch, seen: None },
         Event::Opened { resource: r(), target: t(), epoch, forced: false },
         Event::Opened { resource: r(), target: t(), epoch, forced: true },

@@ -110,7 +110,8 @@ impl StampRole {
         if let Some(at) = at {
             let deadline = stamped.until().unwrap_or(Moment::from_nanos(u64::MAX));
             let (listener, resource) = (Arc::clone(&self.listener.name), self.desk.resource(place).clone());
-            let event = Event::Stamped { listener, resource, epoch: stamped.term().epoch, deadline };
+            let (epoch, nonce) = (stamped.term().epoch, stamped.term().nonce);
+            let event = Event::Stamped { listener, resource, epoch, nonce, deadline };
             self.desk.events.emit(at, event);
         }
         let right = Right::stamped(stamped, desk::keeper(&self.desk), self.desk.resource(place).clone(), value);
