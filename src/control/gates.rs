@@ -36,6 +36,7 @@ struct Times {
     learned: Option<Moment>,
     fenced: Option<Moment>,
     drained: Option<(Moment, By)>,
+    opened: Option<(Moment, By)>,
 }
 
 /// How the last handoff went.
@@ -228,7 +229,10 @@ impl Control {
             }
             Effect::Open(term) => {
                 super::failpoint("open", term.epoch);
+                let epoch = term.epoch;
                 self.order(gate, &Order::Open(term));
+                super::failpoint("opened", epoch);
+                self.handoff_done(gate, &name, epoch);
             }
             Effect::Shut(Claim::Blocked(by)) => self.order(gate, &Order::Shut(Cause::Blocked(by))),
             Effect::Shut(_) => self.order(gate, &Order::Shut(Cause::Joining)),
@@ -270,7 +274,6 @@ impl Control {
     }
 
     fn say_opened(&mut self, gate: GateId, name: &GateName, epoch: Epoch, by: By, now: Moment) {
-        super::failpoint("opened", epoch);
         let forced = by == By::Forced;
         if forced {
             tracing::warn!(resource = %name.resource, target = %name.target, %epoch, "opened without proof that older writes are over");
@@ -278,17 +281,24 @@ impl Control {
             tracing::info!(resource = %name.resource, target = %name.target, %epoch, by = by.as_str(), "open");
         }
         self.say(Said::Opened { resource: name.resource.clone(), target: name.target.clone(), epoch, forced });
+        self.gates.all[gate.0].times.opened = Some((now, by));
+    }
+
+    /// Every worker has its order to open.
+    fn handoff_done(&mut self, gate: GateId, name: &GateName, epoch: Epoch) {
         let state = &mut self.gates.all[gate.0];
         let times = std::mem::take(&mut state.times);
-        let (Some(learned), Some(fenced)) = (times.learned, times.fenced) else { return };
-        let drained = times.drained.map_or(now, |(at, _)| at);
+        let (Some(learned), Some(fenced), Some((opened, by))) = (times.learned, times.fenced, times.opened) else {
+            return;
+        };
+        let drained = times.drained.map_or(opened, |(at, _)| at);
         let last = LastHandoff {
             epoch,
-            at: now,
+            at: opened,
             fence: fenced.since(learned),
             drain: drained.since(fenced),
-            mark: now.since(drained),
-            open: self.clock.now().since(now),
+            mark: opened.since(drained),
+            open: self.clock.now().since(opened),
             by,
         };
         state.last = Some(last);

@@ -182,7 +182,7 @@ pub enum Effect {
     SayFenced(Epoch),
     /// Say that nothing lower may take effect any more.
     SayDrained(Epoch, By),
-    /// Say that the gate is open.
+    /// Say that the gate opens.
     SayOpened(Epoch, By),
     /// Say that the coordinator went backwards: the floor, and the epoch that it has.
     SayRegressed(Epoch, Option<Epoch>),
@@ -669,8 +669,9 @@ impl Handoff {
         }
         current.opened = true;
         let by = if current.forced { By::Forced } else { current.said_drained.unwrap_or(By::Answers) };
-        effects.push(Effect::Open(current.term.clone()));
+        // Said first: a worker may admit a write, and say so, before the last one has its order.
         effects.push(Effect::SayOpened(current.term.epoch, by));
+        effects.push(Effect::Open(current.term.clone()));
     }
 
     fn persist(&self, current: &mut Current, drained: bool, effects: &mut Vec<Effect>) {
@@ -760,7 +761,7 @@ mod tests {
         assert_eq!(handoff.drained(), None, "not before it is on disk");
         assert_eq!(
             handoff.on(persisted(5, true, false), second(1)),
-            [Effect::Report, Effect::Open(term(5)), Effect::SayOpened(epoch(5), By::Answers)]
+            [Effect::Report, Effect::SayOpened(epoch(5), By::Answers), Effect::Open(term(5))]
         );
         assert_eq!((handoff.drained(), handoff.phase()), (Some(epoch(5)), Phase::Open));
     }
@@ -976,7 +977,7 @@ mod tests {
         assert_eq!(door.waits_for_doors(), Some(epoch(5)));
         assert_eq!(door.on(Event::Agreed(epoch(4)), second(2)), [], "that was about another epoch");
         let opened = door.on(Event::Agreed(epoch(5)), second(2));
-        assert_eq!(opened, [Effect::Open(term(5)), Effect::SayOpened(epoch(5), By::Answers)]);
+        assert_eq!(opened, [Effect::SayOpened(epoch(5), By::Answers), Effect::Open(term(5))]);
         assert_eq!(door.waits_for_doors(), None);
     }
 
