@@ -29,7 +29,7 @@ mod story;
 mod targets;
 mod terms;
 #[cfg(test)]
-mod tests {}
+mod tests;
 pub mod violation;
 
 pub use history::{Line, Outside, Place, Taken, What};

@@ -1,0 +1,1 @@
+//! Legal histories at random never alarm; each of them with one thing changed does.
