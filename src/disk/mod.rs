@@ -8,7 +8,7 @@ mod faulty;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::FlockOperation;
@@ -53,12 +53,25 @@ pub trait Disk: Send + Sync + 'static {
     /// As the system says; the names may be durable or not, then.
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
+    /// What tells the file at `path` from any other that may come to stand there. Disks on which nothing is moved about
+    /// may leave it out.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`] where there is none; else as the system says.
+    fn identity(&self, _path: &Path) -> io::Result<Identity> {
+        Ok(Identity::default())
+    }
+
     /// Locks a file (created where there is none) for this process, until the lock is dropped or the process ends.
     ///
     /// # Errors
     /// As the system says. That another has it is no error: [`Locked::Held`].
     fn lock(&self, path: &Path) -> io::Result<Locked>;
 }
+
+/// See [`Disk::identity`]: device and inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity(u64, u64);
 
 /// An open file. Every call blocks.
 pub trait DiskFile: Send {
@@ -123,6 +136,11 @@ impl Disk for HostDisk {
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
         File::open(path)?.sync_all()
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        let found = fs::metadata(path)?;
+        Ok(Identity(found.dev(), found.ino()))
     }
 
     fn lock(&self, path: &Path) -> io::Result<Locked> {

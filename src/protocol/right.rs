@@ -115,10 +115,13 @@ impl Right {
         self
     }
 
-    /// With what the request is, where that is not what its proof says: a read that is fenced like a write.
+    /// With what the request is, where that is not what its proof says: a read that is fenced like a write. It makes no
+    /// write of what has the proof of a read.
     #[must_use]
     pub fn counted_as(mut self, kind: Kind) -> Right {
-        self.kind = kind;
+        if kind == Kind::Read {
+            self.kind = kind;
+        }
         self
     }
 

@@ -276,3 +276,42 @@ fn it_works_on_the_disk_of_this_host() {
     let (dir, found, start) = open().expect("opens");
     assert_eq!((dir.door(), found, start), (&door, Memory::clone(&memory(6)), Start::Known));
 }
+
+#[test]
+fn a_directory_that_is_moved_under_a_running_process_is_noticed_and_never_healed() {
+    let root = tempfile::tempdir().expect("a folder");
+    let (path, aside) = (root.path().join("state"), root.path().join("aside"));
+    let id = "guard-1".parse().expect("an id");
+    let open = || StateDir::open(&path, &id, Arc::new(HostDisk), &Counting::default(), false);
+    let mut file = open().expect("opens").0.into_floor_file();
+    file.write(&memory(1)).expect("written");
+    for replaced in [false, true] {
+        std::fs::rename(&path, &aside).expect("moved");
+        if replaced {
+            drop(open().expect("another process begins anew in its place"));
+        }
+        assert!(matches!(file.write(&memory(2)), Err(WriteError::Moved { .. })), "replaced: {replaced}");
+        assert!(replaced || !path.exists(), "it made nothing in the place of what is gone");
+        let _ = std::fs::remove_dir_all(&path);
+        std::fs::rename(&aside, &path).expect("put back");
+        file.write(&memory(2)).expect("it is in its place again");
+    }
+}
+
+#[test]
+fn an_older_copy_that_is_put_in_the_files_place_is_replaced_by_the_next_write() {
+    let root = tempfile::tempdir().expect("a folder");
+    let path = root.path().join("state");
+    let id = "guard-1".parse().expect("an id");
+    let open = || StateDir::open(&path, &id, Arc::new(HostDisk), &Counting::default(), false);
+    let mut file = open().expect("opens").0.into_floor_file();
+    file.write(&memory(1)).expect("written");
+    let copy = std::fs::read(path.join("floors")).expect("there");
+    file.write(&memory(2)).expect("written");
+    std::fs::write(path.join("copy"), copy).expect("written");
+    std::fs::rename(path.join("copy"), path.join("floors")).expect("put in its place");
+    file.write(&memory(3)).expect("written");
+    drop(file);
+    let (_, found, _) = open().expect("opens");
+    assert_eq!(found.of("db", &orders()).floor.map(|floor| floor.epoch.number()), Some(3));
+}

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::disk::{Disk, DiskFile};
+use crate::disk::{Disk, DiskFile, Identity};
 use crate::fence::floor::Memory;
 use crate::fence::{Epoch, Resource};
 
@@ -33,6 +33,14 @@ pub enum WriteError {
         /// What it would be lowered from.
         floor: Epoch,
     },
+    /// The state directory is not the one that this process has locked: removed, moved, or another put in its place.
+    #[error(
+        "the state directory of {path} was moved, removed or replaced under the running process: put it back, or restart"
+    )]
+    Moved {
+        /// The floor file.
+        path: PathBuf,
+    },
     /// More than a slot can hold (64 MiB).
     #[error("the memory of {0} bytes is too large for a floor file")]
     TooLarge(usize),
@@ -57,11 +65,19 @@ pub struct FloorFile {
     sequence: u64,
     /// What may be on disk: no floor of it is ever lowered.
     written: Arc<Memory>,
-    _lock: Arc<dyn Send + Sync>,
+    lock: Lock,
+}
+
+/// The lock of the state directory, and which file it is on.
+pub(super) struct Lock {
+    pub path: PathBuf,
+    pub identity: Identity,
+    pub _held: Arc<dyn Send + Sync>,
 }
 
 struct Open {
     file: Box<dyn DiskFile>,
+    identity: Identity,
     size: usize,
     /// The slot that was written last.
     last: usize,
@@ -102,18 +118,12 @@ pub(super) fn read(disk: &dyn Disk, path: &Path) -> io::Result<Read> {
 
 impl FloorFile {
     /// A writer that goes on after `sequence`. Its first write makes a new file.
-    pub(super) fn new(
-        disk: Arc<dyn Disk>,
-        path: PathBuf,
-        door: Arc<str>,
-        sequence: u64,
-        lock: Arc<dyn Send + Sync>,
-    ) -> FloorFile {
-        FloorFile { disk, path, door, open: None, sequence, written: Arc::default(), _lock: lock }
+    pub(super) fn new(disk: Arc<dyn Disk>, path: PathBuf, door: Arc<str>, sequence: u64, lock: Lock) -> FloorFile {
+        FloorFile { disk, path, door, open: None, sequence, written: Arc::default(), lock }
     }
 
     /// Makes `memory` durable: one write of the slot whose turn it is, or, after a failure and where the slots are too
-    /// small, a whole new file with it in both slots. Blocks.
+    /// small or the file is not in its place any more, a whole new file with it in both slots. Blocks.
     ///
     /// # Errors
     /// Then it may or may not be on disk, and what was durable before still is. To be tried again.
@@ -121,11 +131,16 @@ impl FloorFile {
         if let Some((target, resource, floor)) = self.written.first_lowered_in(memory) {
             return Err(WriteError::Lowered { target: target.clone(), resource: resource.clone(), floor });
         }
+        // What is written where nobody looks is not remembered. A new file in another's folder would only hide that.
+        if self.disk.identity(&self.lock.path).ok() != Some(self.lock.identity) {
+            return Err(WriteError::Moved { path: self.path.clone() });
+        }
         let body = slot::body(&self.door, memory);
         let size = slot::size_for(&body).ok_or(WriteError::TooLarge(body.len()))?;
         // Also when the write fails: it may be on disk all the same.
         self.written = memory.clone();
-        match self.open.take().filter(|open| size <= open.size) {
+        let in_place = |open: &Open| self.disk.identity(&self.path).ok() == Some(open.identity);
+        match self.open.take().filter(|open| size <= open.size && in_place(open)) {
             Some(open) => self.write_slot(open, &body),
             None => self.write_file(size, &body),
         }
@@ -157,7 +172,9 @@ impl FloorFile {
             bytes[index * size..][..slot.len()].copy_from_slice(&slot);
         }
         let file = replace(self.disk.as_ref(), &self.path, &bytes)?;
-        self.open = Some(Open { file, size, last: 1 });
+        let failed = |source| WriteError::Disk { what: "look at", path: self.path.clone(), source };
+        let identity = self.disk.identity(&self.path).map_err(failed)?;
+        self.open = Some(Open { file, identity, size, last: 1 });
         Ok(Written { sequence: self.sequence, in_both: self.sequence })
     }
 }

@@ -28,7 +28,7 @@ use crate::fence::WriterId;
 use crate::fence::floor::Memory;
 
 pub use floor_file::{FloorFile, WriteError, Written};
-use floor_file::{Read, replace};
+use floor_file::{Lock, Read, replace};
 pub use floor_writer::{FloorEvent, FloorWriter};
 
 /// A state directory, locked by this process for as long as this value or its floor file lives.
@@ -139,10 +139,13 @@ impl StateDir {
             move |source| StateError::Disk { what, path, source }
         };
         disk.make_dir(path).map_err(failed("create the state directory", path))?;
-        let lock = match disk.lock(&path.join("lock")).map_err(failed("lock the state directory", path))? {
+        let lock_path = path.join("lock");
+        let held = match disk.lock(&lock_path).map_err(failed("lock the state directory", path))? {
             Locked::Ours(lock) => Arc::<dyn Send + Sync>::from(lock),
             Locked::Held(pid) => return Err(StateError::InUse { path: path.into(), pid }),
         };
+        let identity = disk.identity(&lock_path).map_err(failed("look at", &lock_path))?;
+        let lock = Lock { path: lock_path, identity, _held: held };
         let (door_path, floors_path) = (path.join("door"), path.join("floors"));
         let door = match read_door(disk.as_ref(), &door_path).map_err(failed("read", &door_path))? {
             Err(why) if !adopt_floor => return Err(StateError::Unreadable { path: door_path, why }),
