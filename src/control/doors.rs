@@ -55,6 +55,8 @@ pub(super) struct LeavingDoor {
     pub(super) gates: Vec<GateId>,
     /// Whether its record stands, as far as is known.
     pub(super) has_joined: bool,
+    /// Whether time ends what it forwarded.
+    pub(super) by_time: bool,
 }
 
 /// All doors of the process, by target.
@@ -128,6 +130,7 @@ impl OwnDoor {
             session: config.coordinator.lease_ttl,
             quarantine: quarantines.max().unwrap_or_default(),
             closes: guards.iter().all(|(_, guard)| guard.on_coordinator_loss == GuardLoss::Close),
+            by_time: mine.iter().all(|gate| config.resources[&gate.resource].drain.by_time),
             serves: to_patterns(mine.iter().map(|gate| &gate.resource)),
             left: false,
         };
@@ -362,7 +365,12 @@ impl Control {
     pub(super) fn doors_leave(&mut self) -> Vec<LeavingDoor> {
         let leaving = self.doors.all.iter_mut().map(|door| {
             door.state = State::Left;
-            LeavingDoor { name: door.name.clone(), gates: door.gates.clone(), has_joined: door.joined_at.is_some() }
+            LeavingDoor {
+                name: door.name.clone(),
+                gates: door.gates.clone(),
+                has_joined: door.joined_at.is_some(),
+                by_time: door.record.by_time,
+            }
         });
         leaving.collect()
     }

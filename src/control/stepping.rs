@@ -236,8 +236,10 @@ impl Control {
         self.stop.deadline = Some(self.clock.now().plus(limit));
         let mut leaving = Vec::new();
         for door in std::mem::take(&mut self.stop.leaving) {
-            if noted && door.has_joined {
-                leaving.push((door.name, door.gates.iter().all(|gate| self.is_clean(*gate))));
+            let clean = door.gates.iter().all(|gate| self.is_clean(*gate));
+            // Where time ends nothing, to have left would promise too much: the record stands for an operator.
+            if noted && door.has_joined && (clean || door.by_time) {
+                leaving.push((door.name, clean));
             }
         }
         let (store, lease) = (Arc::clone(&self.store), self.connection.lease);

@@ -95,7 +95,7 @@ impl Patience {
     /// enough.
     fn ends(self, door: &Door, sightings: &mut Sightings, now: Moment) -> Option<Moment> {
         let since = sightings.since(door, now);
-        let until = match (door.record.left, door.record.closes, self.lapsed) {
+        let until = match (door.record.left, door.record.closes && door.record.by_time, self.lapsed) {
             (true, ..) => since.plus(door.record.quarantine),
             (false, true, Lapsed::Wait) => since.plus(door.record.session + door.record.quarantine),
             (false, ..) => return None,
@@ -217,6 +217,7 @@ mod tests {
             session: Duration::from_secs(5),
             quarantine: Duration::from_secs(35),
             closes: true,
+            by_time: true,
             serves: vec!["orders".into()],
             left: false,
         };
@@ -310,6 +311,8 @@ mod tests {
         let mut seen = Sightings::default();
         assert_eq!(waits(gone.clone(), None, patience, &mut seen, 0), Some(Why::Held));
         assert_eq!(waits(gone.clone(), None, patience, &mut seen, 1_000_000), Some(Why::Held));
+        let timeless = Door { record: DoorRecord { by_time: false, ..gone.record.clone() }, ..gone.clone() };
+        assert_eq!(waits(timeless, None, PATIENCE, &mut seen, 1_000_000), Some(Why::Held), "drain.by_time: false");
         gone.record.left = true;
         gone.modified = Revision(4);
         assert_eq!(waits(gone, None, patience, &mut seen, 1_000_000), Some(Why::Gone(second(1_000_035))));

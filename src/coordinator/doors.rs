@@ -145,7 +145,7 @@ fn stand_together(one: &DoorRecord, other: &DoorRecord) -> bool {
 
 /// For how long a door has to be seen unchanged before another may take its place; `None`: no time is enough.
 fn waits_out(door: &Door) -> Option<Duration> {
-    match (door.record.left, door.record.closes && !door.alive) {
+    match (door.record.left, door.record.closes && door.record.by_time && !door.alive) {
         (true, _) => Some(door.record.quarantine),
         (false, true) => Some(door.record.session + door.record.quarantine),
         (false, false) => None,
@@ -243,6 +243,7 @@ mod tests {
             session: Duration::from_secs(5),
             quarantine: Duration::from_secs(35),
             closes,
+            by_time: true,
             serves: vec!["orders".into()],
             left,
         }
@@ -298,6 +299,18 @@ mod tests {
         let back = other(record(true, false), true);
         planned(&back, &mut sightings, 149);
         assert_eq!(planned(&lapsed, &mut sightings, 150), Plan::Blocked { by: "old".into(), until: Some(second(190)) });
+    }
+
+    #[test]
+    fn where_time_ends_nothing_only_an_operators_word_does() {
+        let mut door = other(DoorRecord { by_time: false, ..record(true, false) }, false);
+        let mut sightings = Sightings::default();
+        for at in [0, 1_000_000] {
+            assert_eq!(planned(&door, &mut sightings, at), Plan::Blocked { by: "old".into(), until: None });
+        }
+        (door.record.left, door.modified) = (true, Revision(11));
+        let until = Some(second(1_000_035));
+        assert_eq!(planned(&door, &mut sightings, 1_000_000), Plan::Blocked { by: "old".into(), until });
     }
 
     #[test]

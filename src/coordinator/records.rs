@@ -77,6 +77,9 @@ pub struct DoorRecord {
     /// Whether it closes when its session runs out, so that it can be waited out.
     #[serde(default)]
     pub closes: bool,
+    /// Whether time ends what it forwarded (`drain.by_time`): where it does not, only an operator's word does.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub by_time: bool,
     /// The resources that it serves, as names and ranges.
     pub serves: Vec<String>,
     /// Whether it has left, or was declared dead: it sends nothing more.
@@ -94,6 +97,14 @@ impl DoorRecord {
     pub fn counts_for(&self, resource: &Resource) -> bool {
         self.mode == DoorMode::Enforce && self.serves(resource)
     }
+}
+
+const fn yes() -> bool {
+    true
+}
+
+const fn is_yes(value: &bool) -> bool {
+    *value
 }
 
 /// `reports/<r>/<target>/<id>`: how far a door is.
