@@ -225,3 +225,73 @@ fn an_audit_door_holds_nobody_up_and_is_held_up_by_nobody() {
     world.upstream.open("slow");
     assert_eq!(answered(slow), 200, "R1 is not promised beside it");
 }
+
+#[test]
+fn doors_that_were_all_killed_at_once_go_on_where_they_were_without_the_long_wait() {
+    let mut world = World::embedded();
+    let mut doors = ["east", "west"].map(|id| shared(&world, id).start());
+    let (one, first) = world.elect("orders-a");
+    for door in &doors {
+        door.await_open(&one);
+        assert_eq!(door.put("/before", &first).status, 200);
+    }
+    doors.iter_mut().for_each(|door| door.process().kill());
+    doors.iter_mut().for_each(Sidecar::start);
+    for door in &mut doors {
+        door.await_open(&one);
+        assert_eq!(door.put("/after", &first).status, 200);
+        assert!(!door.process().has_said("nobody vouches"), "their records stood: nobody can be missing");
+    }
+    let (_, second) = world.elect("orders-b");
+    assert_eq!(doors[0].put("/new", &second).status, 200, "once what they had forwarded is over");
+    in_order(&world);
+}
+
+#[test]
+fn after_the_coordinator_was_wiped_a_door_waits_for_one_that_is_cut_off_and_not_on_record() {
+    let mut world = World::etcd();
+    let etcd = world.etcd.as_ref().unwrap().url().to_owned();
+    let link = Link::to(etcd.trim_start_matches("http://").parse().unwrap());
+    let by_link =
+        format!("coordinator: {{ etcd: {{ endpoints: [\"{}\"] }}, lease_ttl: 2s, verify_every: 250ms }}", link.url());
+    let east = shared(&world, "east").top(&by_link).start();
+    let west = shared(&world, "west").start();
+    let writer = world.stamp("orders-a", west.address).start();
+    let first = writer.await_leadership();
+    world.upstream.next("/old", "apply=@old");
+    drop(east.write("/old", Some(&first)));
+    world.await_arrival("/old");
+    link.cut();
+    let server = world.etcd.as_mut().unwrap();
+    server.kill();
+    server.wipe();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(server.restart());
+    west.await_gate("it waits for whom it does not know", |gate| {
+        gate["waits_for"].as_str().is_some_and(|words| words.contains("not be on record"))
+    });
+    let new = std::thread::spawn({
+        let to = west.address;
+        let stamp_of = writer.admin;
+        move || {
+            let second = eventually_some("it leads again, above", LONG, || {
+                let leader = support::client::get(stamp_of, "/api/v1/status").ok()?.json();
+                let epoch = leader["resources"][0]["epoch"].as_str()?.parse::<u64>().ok()?;
+                (epoch > 1 && leader["resources"][0]["standing"]["leads"] == true).then_some(epoch)
+            });
+            let stamp = format!("{second}");
+            eventually_some("it is admitted", LONG, || {
+                let answer = support::client::request(to, "PUT", "/new", &[("Fencing-Epoch", &stamp)], b"new").ok()?;
+                (answer.status == 200).then_some(())
+            });
+        }
+    });
+    world.upstream.open("old");
+    world.await_applied("/old");
+    new.join().unwrap();
+    link.mend();
+    eventually("the one that was cut off is back", LONG, || phase(&east) == "open" && phase(&west) == "open");
+    assert_eq!(east.put("/late", &first).refused(), Some("stale_epoch"));
+    assert_eq!(world.applied()[..2], ["/old", "/new"]);
+    in_order(&world);
+}

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::Control;
-use crate::coordinator::agreement::{Agreement, Patience, WaitsFor, Why, agree, clear, finds_a_witness};
+use crate::coordinator::agreement::{Agreement, Patience, WaitsFor, Why, agree, clear, finds_a_witness, finds_another};
 use crate::coordinator::doors::{self as records, Door, Sightings};
 use crate::coordinator::keys::{self, DoorName, Key};
 use crate::coordinator::records::{DoorKind, Report, from_value};
 use crate::coordinator::store::{Keys, Revision};
 use crate::fence::Moment;
+use crate::fence::floor::Memory;
 use crate::fence::handoff::Event;
 use crate::mailbox::GateId;
 
@@ -20,10 +21,28 @@ pub struct Peers {
     sightings: Sightings,
     /// Whom each gate that has drained waits for.
     waiting: BTreeMap<GateId, Agreement>,
+    /// Whether this door's own record ought to stand.
+    on_record: bool,
+    /// Whether it did not, when it last joined.
+    was_gone: bool,
     /// Whether the coordinator was seen to have lost something since this door last joined.
     pub(super) lost: bool,
     /// Whether the coordinator is behind what this door has seen of it.
     went_back: bool,
+}
+
+impl Peers {
+    /// What a door that starts with this memory expects.
+    pub(super) fn of(memory: &Memory, target: &str) -> Peers {
+        let on_record = memory.targets.contains_key(target) && !memory.left.contains(target);
+        Peers { on_record, ..Peers::default() }
+    }
+
+    /// It has joined; `stood`: over a record of its own.
+    pub(super) fn joined(&mut self, stood: bool) {
+        self.was_gone = self.on_record && !stood;
+        self.on_record = true;
+    }
 }
 
 /// When the doors were last read, and are to be read next for those that wait.
@@ -146,7 +165,8 @@ impl Control {
     }
 
     /// A shared door that has just joined, or whose coordinator went backwards, waits for doors that may not be on
-    /// record, unless another vouches for what went before.
+    /// record: where it finds no other, where something is known to be lost, or where its own record was gone and nobody
+    /// vouches for what went before.
     pub(super) fn wait_for_the_unrecorded(&mut self, number: usize) {
         let own = &self.doors.all[number];
         if own.record.kind != DoorKind::Shared {
@@ -154,28 +174,33 @@ impl Control {
         }
         let prefix = keys::doors(&own.name.target);
         let doors = records::among(self.view.under(&prefix));
-        let vouched_for = !own.peers.lost && {
-            let reports = self.view.under("reports/").filter_map(|entry| match keys::parse(&entry.key)? {
-                Key::Report(_, door) if door.target == own.name.target => {
-                    Some((entry.key.rsplit('/').next()?, from_value::<Report>(&entry.value)?))
-                }
-                _ => None,
-            });
-            finds_a_witness(&own.name, &doors, reports)
-        };
-        let until = self.clock.now().plus(own.record.session + own.record.quarantine);
+        let may_lack_some = own.peers.lost
+            || !finds_another(&own.name, &doors)
+            || (own.peers.was_gone && !finds_a_witness(&own.name, &doors, self.reports_at(&own.name.target)));
         self.doors.all[number].peers.lost = false;
-        if vouched_for {
+        if !may_lack_some {
             return;
         }
         let own = &self.doors.all[number];
+        let wait = own.record.session + own.record.quarantine;
         tracing::info!(
-            target = %own.name.target, wait_s = until.since(self.clock.now()).as_secs_f64(),
-            "no other door vouches for what went before: waiting for those that may not be on record"
+            target = %own.name.target, wait_s = wait.as_secs_f64(),
+            "nobody vouches for what went before: waiting for doors that may not be on record"
         );
+        let until = self.clock.now().plus(wait);
         for gate in own.gates.clone() {
             self.drive(gate, Event::Alone(until));
         }
+    }
+
+    /// What the doors of a target have reported, of all resources, with their ids.
+    fn reports_at<'a>(&'a self, target: &'a str) -> impl Iterator<Item = (&'a str, Report)> {
+        self.view.under("reports/").filter_map(move |entry| match keys::parse(&entry.key)? {
+            Key::Report(_, door) if door.target == target => {
+                Some((entry.key.rsplit('/').next()?, from_value::<Report>(&entry.value)?))
+            }
+            _ => None,
+        })
     }
 
     /// Has the doors and the reports read again for the gates that wait, without relying on the watch.

@@ -14,6 +14,7 @@ use crate::coordinator::keys::{self, DoorName};
 use crate::coordinator::records::{DoorKind, DoorMode, DoorRecord, EpochRecord, Report, from_value, to_patterns};
 use crate::coordinator::store::{Keys, Lease, Revision, StoreError};
 use crate::fence::Moment;
+use crate::fence::floor::Memory;
 use crate::fence::handoff::{Claim, Event};
 use crate::fence::mechanism::Mechanism;
 use crate::mailbox::{GateId, GateName};
@@ -55,8 +56,11 @@ pub(super) struct LeavingDoor {
     pub(super) gates: Vec<GateId>,
     /// Whether its record stands, as far as is known.
     pub(super) has_joined: bool,
-    /// Whether time ends what it forwarded.
+    /// Whether it may say that it left although something that it forwarded may still take effect.
     pub(super) by_time: bool,
+    /// Whether its record stays, as after a crash: it waits for doors that are not on record, and whoever comes is to
+    /// wait for them as long.
+    pub(super) stays: bool,
 }
 
 /// All doors of the process, by target.
@@ -70,13 +74,16 @@ impl Doors {
         config: &Config,
         gates: &[GateName],
         id: Option<Arc<str>>,
+        memory: &Memory,
         addresses: &[(Arc<str>, String)],
     ) -> Doors {
         let mut doors = Doors { all: Vec::new(), by_target: BTreeMap::new() };
         let Some(id) = id else { return doors };
         for (number, gate) in gates.iter().enumerate() {
             let at = *doors.by_target.entry(gate.target.clone()).or_insert_with(|| {
-                doors.all.push(OwnDoor::new(config, gates, &gate.target, &id, addresses));
+                let mut door = OwnDoor::new(config, gates, &gate.target, &id, addresses);
+                door.peers = Peers::of(memory, &gate.target);
+                doors.all.push(door);
                 doors.all.len() - 1
             });
             doors.all[at].gates.push(GateId(number));
@@ -189,15 +196,16 @@ impl Control {
             }
         };
         match joined {
-            Joined::At(revision) if self.connection.lease.is_some_and(|current| current.id == lease.id) => {
+            Joined::At { revision, stood } if self.connection.lease.is_some_and(|current| current.id == lease.id) => {
                 tracing::info!(target = %door.name.target, door = %door.name.id, %revision, "joined");
                 door.joined_at = Some(revision);
+                door.peers.joined(stood);
                 door.blocked_by = None;
                 door.blocked_until = None;
                 self.read_after_joining(number);
             }
             // The lease that the alive key went with is gone already.
-            Joined::At(_) | Joined::Overtaken => door.state = State::Due(now),
+            Joined::At { .. } | Joined::Overtaken => door.state = State::Due(now),
             Joined::Blocked { by, until } => self.blocked(number, by, until, now),
         }
     }
@@ -363,6 +371,7 @@ impl Control {
 
     /// This process's doors, which from now on no attempt to join brings back.
     pub(super) fn doors_leave(&mut self) -> Vec<LeavingDoor> {
+        let gates = &self.gates;
         let leaving = self.doors.all.iter_mut().map(|door| {
             door.state = State::Left;
             LeavingDoor {
@@ -370,6 +379,7 @@ impl Control {
                 gates: door.gates.clone(),
                 has_joined: door.joined_at.is_some(),
                 by_time: door.record.by_time,
+                stays: door.gates.iter().any(|gate| gates.get(*gate).handoff.alone_until().is_some()),
             }
         });
         leaving.collect()

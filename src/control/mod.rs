@@ -224,7 +224,7 @@ pub async fn run(setup: Setup) -> Ended {
             setup.mechanisms,
             now,
         ),
-        doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.addresses),
+        doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.memory, &setup.addresses),
         floors: floors::Floors::new(writer, setup.memory, setup.mechanisms),
         reports: reports::Reports::default(),
         agreeing: agreeing::Agreeing::default(),

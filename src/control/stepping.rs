@@ -238,7 +238,8 @@ impl Control {
         for door in std::mem::take(&mut self.stop.leaving) {
             let clean = door.gates.iter().all(|gate| self.is_clean(*gate));
             // Where time ends nothing, to have left would promise too much: the record stands for an operator.
-            if noted && door.has_joined && (clean || door.by_time) {
+            let may = (clean || door.by_time) && !door.stays;
+            if noted && door.has_joined && may {
                 leaving.push((door.name, clean));
             }
         }

@@ -129,9 +129,21 @@ pub fn clear(
     cleared.collect()
 }
 
-/// Whether a shared door that has just joined finds another that can vouch for the past: alive, and with a report, which
-/// none publishes before it has waited itself. Where it finds none, a door that is not on record may still write: a wiped
+/// Whether a shared door that has just joined finds another on record: that one it will wait for, and that one has waited,
+/// or waits, for whoever was before it. Where it finds none, a door that is not on record may still write: a wiped
 /// coordinator looks like a first start.
+pub fn finds_another(own: &DoorName, doors: &[Door]) -> bool {
+    doors.iter().any(|door| is_a_peer(own, door))
+}
+
+fn is_a_peer(own: &DoorName, door: &Door) -> bool {
+    let counts = door.record.kind == DoorKind::Shared && door.record.mode == DoorMode::Enforce;
+    door.name != *own && door.name.target == own.target && counts
+}
+
+/// Whether a shared door whose own record was gone finds another that vouches for what went before: alive, and with a
+/// drain reported, which none publishes before it has waited itself. Then others have waited this door out; else the
+/// coordinator may have been wiped.
 pub fn finds_a_witness<'a>(
     own: &DoorName,
     doors: &[Door],
@@ -139,11 +151,8 @@ pub fn finds_a_witness<'a>(
 ) -> bool {
     let vouching: Vec<&str> =
         reports.into_iter().filter(|(_, report)| report.drained.is_some()).map(|(door, _)| door).collect();
-    doors.iter().any(|door| {
-        let other = door.name != *own && door.name.target == own.target;
-        let counts = door.record.kind == DoorKind::Shared && door.record.mode == DoorMode::Enforce;
-        other && counts && door.alive && !door.record.left && vouching.contains(&door.name.id.as_str())
-    })
+    let vouches = |door: &Door| door.alive && !door.record.left && vouching.contains(&door.name.id.as_str());
+    doors.iter().any(|door| is_a_peer(own, door) && vouches(door))
 }
 
 /// How far the doors of a resource are with an epoch.
@@ -351,6 +360,16 @@ mod tests {
         assert!(!finds(&door("other"), Some(&waiting)), "it publishes its floor while it waits");
         assert!(!finds(&Door { alive: false, ..door("other") }, Some(&drained)));
         assert!(!finds(&door("own"), Some(&drained)));
+    }
+
+    #[test]
+    fn another_on_record_is_one_that_enforces_alive_or_not() {
+        let finds = |door: Door| finds_another(&name("own"), &[door]);
+        assert!(finds(door("other")));
+        assert!(finds(Door { alive: false, ..door("other") }), "it will be waited out");
+        let mut audit = door("other");
+        audit.record.mode = DoorMode::Audit;
+        assert!(!finds(audit) && !finds(door("own")));
     }
 
     #[test]

@@ -155,8 +155,13 @@ fn waits_out(door: &Door) -> Option<Duration> {
 /// How joining went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Joined {
-    /// It joined, at this revision.
-    At(Revision),
+    /// It joined.
+    At {
+        /// At this revision.
+        revision: Revision,
+        /// Whether its own record stood from before.
+        stood: bool,
+    },
     /// See [`Plan::Blocked`].
     Blocked {
         /// The other door's id.
@@ -183,10 +188,11 @@ pub async fn join(
         return Ok(Joined::Blocked { by, until: None });
     }
     let doors = among(read.ranges.iter().flatten());
+    let stood = doors.iter().any(|door| door.name == joiner.name);
     match plan(joiner, &doors, sightings, read.revision, now) {
         Plan::Blocked { by, until } => Ok(Joined::Blocked { by, until }),
         Plan::Commit(txn) => Ok(match store.commit(txn).await? {
-            Committed::Done(revision) => Joined::At(revision),
+            Committed::Done(revision) => Joined::At { revision, stood },
             Committed::Refused(_) => Joined::Overtaken,
         }),
     }
