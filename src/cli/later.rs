@@ -6,7 +6,6 @@ const LATER: &[(&str, &str)] = &[
     ("elect", "a command that runs only while it leads"),
     ("history", "past terms and refusals"),
     ("drill", "a failover on purpose, timed"),
-    ("verify", "a recorded history, checked against the rules"),
     ("inject", "the sidecar, added to Kubernetes manifests"),
     ("sql", "the SQL of the in-target level"),
     ("man", "the manual page"),

@@ -8,6 +8,7 @@
 //! | [`status`], [`step_down`], [`gate`], [`doors`], [`rebase`] | ask a running process, or have it do something |
 //! | [`fence`] | ends every leadership, and proves that nothing old can land |
 //! | [`check`] | the configuration, then the world |
+//! | [`verify`] | recorded histories, against the rules |
 //! | [`demo`], [`schema`], [`completions`], [`version`] | the rest |
 //! | [`exit`] | every exit code |
 //! | [`later`] | commands that are planned: refused by name |
@@ -40,6 +41,7 @@ mod start;
 mod status;
 mod step_down;
 mod table;
+mod verify;
 mod version;
 
 use std::ffi::OsString;
@@ -88,6 +90,7 @@ enum Command {
     Doors(doors::DoorsArgs),
     Rebase(rebase::RebaseArgs),
     Check(Box<check::CheckArgs>),
+    Verify(verify::VerifyArgs),
     Schema(schema::SchemaArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
@@ -110,6 +113,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Doors(args) => doors::run(args),
         Command::Rebase(args) => rebase::run(&args),
         Command::Check(args) => check::run(*args),
+        Command::Verify(args) => verify::run(&args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),

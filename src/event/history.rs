@@ -1,7 +1,8 @@
 //! The history: every event, hot ones too, as one JSON line each, for `epochgate verify` and the tests.
 
-use std::fs::OpenOptions;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -20,7 +21,8 @@ impl History {
     /// # Errors
     /// Where the file cannot be opened or no thread can be started.
     pub fn start(path: &Path) -> io::Result<History> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        end_the_last_line(path, &mut file)?;
         Lines::start("history", None, AsJson { told: false }, Box::new(file)).map(History)
     }
 
@@ -38,6 +40,17 @@ impl Sink for History {
     fn wants_hot(&self) -> bool {
         true
     }
+}
+
+/// One who was killed may not have written its last line to its end: what comes now begins a new one.
+fn end_the_last_line(path: &Path, file: &mut File) -> io::Result<()> {
+    let about = file.metadata()?;
+    if !about.is_file() || about.len() == 0 {
+        return Ok(());
+    }
+    let mut last = [0];
+    File::open(path)?.read_exact_at(&mut last, about.len() - 1)?;
+    if last == *b"\n" { Ok(()) } else { file.write_all(b"\n") }
 }
 
 struct AsJson {
@@ -66,6 +79,7 @@ impl Form<Recorded> for AsJson {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
     use std::sync::Arc;
 
     use super::*;
@@ -171,6 +185,49 @@ mod tests {
         let expected: Vec<Recorded> =
             (1..).map(Moment::from_nanos).zip(events).map(|(at, event)| Recorded { at, event }).collect();
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn after_a_torn_line_a_new_one_begins() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("history.jsonl");
+        for before in ["", "whole\n", "torn"] {
+            std::fs::write(&path, before).expect("it is in a temporary folder");
+            let history = History::start(&path).expect("the history starts");
+            history.take(Moment::from_nanos(1), &Event::Stopped {});
+            assert!(history.flush(Duration::from_secs(60)));
+            let text = std::fs::read_to_string(&path).expect("the file is there");
+            let whole = format!("{before}{}", if before == "torn" { "\n" } else { "" });
+            assert_eq!(text, whole + "{\"at\":1,\"event\":\"stopped\"}\n");
+        }
+    }
+
+    /// The words of `docs/reference/history.md`, with their fields: both ways.
+    #[test]
+    fn every_event_and_field_is_documented() {
+        let page = include_str!("../../docs/reference/history.md");
+        let section =
+            page.split("\n## ").find(|section| section.starts_with("What epochgate writes")).expect("a section");
+        let quoted =
+            |cell: &str| -> BTreeSet<String> { cell.split('`').skip(1).step_by(2).map(str::to_owned).collect() };
+        let rows = section.lines().filter(|line| line.starts_with("| `")).map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+            let fields = if cells[0].trim() == "`started`" {
+                ["id", "listeners"].map(str::to_owned).into()
+            } else {
+                quoted(cells[2])
+            };
+            (quoted(cells[0]).pop_first().expect("a word"), fields)
+        });
+        let documented: BTreeMap<String, BTreeSet<String>> = rows.collect();
+        let mut written: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+        for event in one_of_each() {
+            let line = serde_json::to_value(&event).expect("it is plain data");
+            let fields = line.as_object().expect("an object").keys().filter(|key| *key != "event");
+            let name = line["event"].as_str().expect("a word").to_owned();
+            written.entry(name).or_default().extend(fields.cloned());
+        }
+        assert_eq!(documented, written);
     }
 
     #[test]

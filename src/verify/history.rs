@@ -244,6 +244,9 @@ mod nanos {
 }
 
 #[cfg(test)]
+pub(super) use tests::samples;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -252,13 +255,17 @@ mod tests {
         Line::parse(text, &"h".into(), place).unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
-    /// One of each, as they are documented.
+    /// Lines of the outside with every field that there is.
+    pub fn samples() -> Vec<Line> {
+        LINES.into_iter().map(read).collect()
+    }
+
     const LINES: [&str; 10] = [
         r#"{"at":1,"from":"client","event":"sent","op":"w1","resource":"orders","target":"db","body":"9f"}"#,
         r#"{"at":2,"from":"client","event":"ended","op":"w1","outcome":"answered","status":201}"#,
         r#"{"at":2,"from":"client","event":"ended","op":"w2","outcome":"not_applied","status":412,"reason":"stale_epoch"}"#,
-        r#"{"at":3,"from":"db","event":"received","target":"db","resource":"orders","op":"w1","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a"}"#,
-        r#"{"at":4,"from":"db","event":"applied","target":"db","resource":"orders","op":"w1","epoch":"42","body":"9f","seq":7}"#,
+        r#"{"at":3,"from":"db","event":"received","target":"db","resource":"orders","op":"w1","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a","body":"9f"}"#,
+        r#"{"at":4,"from":"db","event":"applied","target":"db","resource":"orders","op":"w1","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a","body":"9f","seq":7}"#,
         r#"{"at":5,"from":"etcd","event":"granted","resource":"orders","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a"}"#,
         r#"{"at":6,"from":"etcd","event":"rewound"}"#,
         r#"{"at":7,"from":"test","event":"killed","process":"guard-1"}"#,
