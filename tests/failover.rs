@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use support::client::Connection;
 use support::etcd::Etcd;
+use support::history;
 use support::nginx::Nginx;
 use support::process::{LONG, Launch, eventually};
 use support::sidecar::{Setup, Sidecar, TTL, assert_refused, epoch_of, etcd, guard, stamp};
@@ -60,6 +61,13 @@ impl World {
     fn assert_bytes_of_b(&self) {
         assert_eq!(self.nginx.stored(PATH).as_deref(), Some(&b"bytes of B"[..]));
     }
+
+    /// The same by what the processes recorded.
+    #[track_caller]
+    fn assert_rules_kept(&self) {
+        let lines = history::of_files([&self.guard, &self.a, &self.b].map(Sidecar::history_file));
+        assert_eq!(history::assert_rules_kept(&lines).counts.opened, 2);
+    }
 }
 
 #[test]
@@ -92,6 +100,7 @@ fn a_write_through_the_old_leader_is_refused_from_the_moment_it_wakes() {
         assert_refused(&answer, 421, &["not_leader", "term_changed"], "not_applied");
     }
     world.assert_bytes_of_b();
+    world.assert_rules_kept();
 }
 
 #[test]
@@ -110,6 +119,7 @@ fn the_last_stamp_of_the_old_leader_is_refused_at_the_guard_with_both_epochs() {
     }
     let series = "epochgate_stale_write_rejections_total{listener=\"guard\",resource=\"orders\"}";
     assert!(world.guard.metric(series) >= 2.0);
+    world.assert_rules_kept();
 }
 
 #[test]
@@ -131,6 +141,7 @@ fn an_upload_that_was_under_way_is_cut_and_its_client_is_told_that_nobody_knows(
     let _ = slow.send(&[b'A'; 900_000]);
     eventually("nginx has dropped what it had of it", LONG, || !has_bytes(&arriving));
     world.assert_bytes_of_b();
+    world.assert_rules_kept();
 }
 
 #[test]

@@ -27,6 +27,7 @@ fn with_an_old_write(world: &mut World, guard: &Sidecar) -> (String, support::wo
 fn assert_order(world: &World, paths: &[&str], epochs: &[u64]) {
     assert_eq!(world.applied(), paths);
     assert_eq!(world.upstream.epochs(), epochs);
+    world.assert_rules_kept();
 }
 
 /// Show 4 of the first issue, as users run it: two writers' sidecars, and a target that takes three seconds.
@@ -278,5 +279,7 @@ fn under_load_over_several_handoffs_nothing_lands_out_of_order() {
     world.upstream.assert_epochs_never_decrease();
     let epochs = world.upstream.epochs();
     assert_eq!((epochs.first(), epochs.last()), (Some(&1), Some(&5)));
+    let checked = world.assert_rules_kept().counts;
+    assert_eq!((checked.applied, checked.opened), (epochs.len(), 5));
     assert!(client::get(guard.admin, "/metrics").unwrap().text().contains("epochgate_lost_writes"));
 }

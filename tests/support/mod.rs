@@ -8,6 +8,7 @@
 
 pub mod client;
 pub mod etcd;
+pub mod history;
 pub mod link;
 pub mod load;
 pub mod nginx;

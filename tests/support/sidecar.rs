@@ -254,10 +254,15 @@ impl Sidecar {
         found.unwrap_or_else(|| panic!("no series {series} in:\n{text}"))
     }
 
+    /// Its history's file.
+    pub fn history_file(&self) -> PathBuf {
+        self.folder.path().join("history.jsonl")
+    }
+
     /// Every event of that name in its history so far.
     #[track_caller]
     pub fn history(&self, event: &str) -> Vec<Value> {
-        let text = fs::read_to_string(self.folder.path().join("history.jsonl")).unwrap_or_default();
+        let text = fs::read_to_string(self.history_file()).unwrap_or_default();
         // The last line may not be whole yet.
         let whole = &text[..text.rfind('\n').map_or(0, |end| end + 1)];
         let events = whole.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line is JSON"));

@@ -19,6 +19,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use epochgate::clock::{Clock as _, HostClock};
+use epochgate::fence::Moment;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, oneshot};
 
@@ -57,6 +59,8 @@ impl Arrived {
 pub struct Write {
     /// Since the upstream was started.
     pub at: Duration,
+    /// The same on the boot-time clock, which histories go by.
+    pub moment: Moment,
     /// Its head.
     pub head: Arrived,
     /// The stamp as it came, if any.
@@ -233,7 +237,8 @@ impl Shared {
             }
         }
         let Received { body, trailers, complete } = received;
-        state.log.push(Write { at: self.began.elapsed(), head, stamp, body, trailers, complete });
+        let (at, moment) = (self.began.elapsed(), HostClock.now());
+        state.log.push(Write { at, moment, head, stamp, body, trailers, complete });
     }
 
     /// Waits as long as a step says.

@@ -11,10 +11,12 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use epochgate::fence::Term;
+use epochgate::verify::Verdict;
 use serde_json::Value;
 
 use super::client::{self, Answer};
 use super::etcd::Etcd;
+use super::history;
 use super::ports;
 use super::process::{LONG, Launch, Process, eventually, eventually_some};
 use super::terms::{Elector, stamp};
@@ -105,6 +107,16 @@ impl World {
         self.upstream.applied().into_iter().map(|write| write.head.path).collect()
     }
 
+    /// What the processes recorded so far, and what the target applied: no rule was broken.
+    #[track_caller]
+    pub fn assert_rules_kept(&self) -> Verdict {
+        let entries = fs::read_dir(self.folder.path()).expect("the folder is there").flatten();
+        let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        let mut lines = history::of_files(files);
+        lines.extend(history::of_target("orders", "orders", &self.upstream.applied()));
+        history::assert_rules_kept(&lines)
+    }
+
     /// Waits until the write to `path` is applied.
     #[track_caller]
     pub fn await_applied(&self, path: &str) {
@@ -118,6 +130,7 @@ impl World {
         let top = vec![
             format!("id: {id}"),
             format!("state_dir: {place}/state"),
+            format!("history: {}", self.folder.path().join(format!("{id}.jsonl")).display()),
             self.coordinator(),
             "resources: { orders: {} }".to_owned(),
             "hold: { timeout: 60s }".to_owned(),
