@@ -150,6 +150,7 @@ impl Case {
         self.writers.drain(..).for_each(Hammer::end);
         self.world.upstream.assert_epochs_never_decrease();
         assert!(!self.world.has_arrived("/stale"));
+        self.world.assert_rules_kept();
     }
 }
 
@@ -176,6 +177,7 @@ fn a_guard_that_dies_at_every_step_in_turn_never_goes_back() {
     assert_eq!(guard.put("/last", &last).status, 200);
     writers.into_iter().for_each(Hammer::end);
     world.upstream.assert_epochs_never_decrease();
+    assert_eq!(world.assert_rules_kept().counts.starts, STEPS.len() + 2);
     let epochs = world.upstream.epochs();
     assert_eq!(epochs.last(), Some(&(STEPS.len() as u64 + 2)));
 }

@@ -26,6 +26,7 @@ use std::fs;
 use std::path::Path;
 
 use epochgate::fence::mechanism::{Mechanism, Mechanisms};
+use epochgate::verify::Invariant;
 use support::process::{LONG, Launch};
 use support::world::Plan;
 
@@ -72,6 +73,41 @@ proofs! {
     Belief, belief: on_paper::a_forged_report, "nobody can ever be elected again";
 }
 
+/// What the history checker has to see without a mechanism, in the histories of the very same scenarios. What is not here
+/// breaks no rule that a history shows (work of another term under a valid stamp), or plays on paper alone.
+const SEEN_BY_THE_CHECKER: &[(&str, &[Invariant])] = &[
+    ("clean_mark", &[Invariant::Order, Invariant::Closed]),
+    ("closing", &[Invariant::Order, Invariant::Closed]),
+    ("comparison", &[Invariant::Order, Invariant::Closed]),
+    ("confirmation", &[Invariant::Persisted]),
+    ("deadline", &[Invariant::Granted]),
+    ("door_record", &[Invariant::Order, Invariant::Closed]),
+    ("drain", &[Invariant::Order, Invariant::Closed]),
+    ("drained_mark", &[Invariant::Order, Invariant::Closed]),
+    ("leaving", &[Invariant::Order, Invariant::Closed]),
+    ("lost_writes", &[Invariant::Order, Invariant::Closed]),
+    ("no_answer", &[Invariant::Order, Invariant::Closed]),
+    ("nonce", &[Invariant::Granted]),
+    ("own_term", &[Invariant::Granted]),
+    ("read_on_joining", &[Invariant::Order, Invariant::Closed]),
+    ("residue", &[Invariant::Order, Invariant::Closed]),
+    ("sent_whole", &[Invariant::Order, Invariant::Closed]),
+    ("waiting_out", &[Invariant::Order, Invariant::Closed]),
+    ("whole_answer", &[Invariant::Order, Invariant::Closed]),
+];
+
+/// The checker, on what the scenario's processes recorded and its target applied.
+#[track_caller]
+fn assert_the_checker_saw_it(mechanism: &str) {
+    let broken = support::history::broken();
+    for said in broken.values() {
+        println!("by the histories: {}", said.lines().next().unwrap_or_default());
+    }
+    let expected = SEEN_BY_THE_CHECKER.iter().find(|(name, _)| *name == mechanism).map_or(&[][..], |(_, seen)| seen);
+    let missed: Vec<_> = expected.iter().filter(|invariant| !broken.contains_key(invariant)).collect();
+    assert!(missed.is_empty(), "the history checker missed {missed:?}");
+}
+
 /// What a scenario saw happen that must not: the evidence, or nothing.
 pub type Seen = Option<String>;
 
@@ -107,6 +143,8 @@ macro_rules! proofs {
             #[test]
             fn in_force() {
                 assert_eq!(scenario(Fence(None)), None);
+                let broken = crate::support::history::broken();
+                assert!(broken.is_empty(), "by the histories: {broken:#?}");
             }
 
             #[test]
@@ -114,6 +152,7 @@ macro_rules! proofs {
                 let seen = scenario(Fence(Some(Mechanism::$mechanism)));
                 let seen = seen.expect("nothing was seen without it: then it is not needed, or not taken out");
                 println!("without {}: {}: {seen}", stringify!($name), $violation);
+                crate::assert_the_checker_saw_it(stringify!($name));
             }
         })*
     };
@@ -129,6 +168,7 @@ fn every_mechanism_has_its_line() {
         (proved.into_iter().collect(), Mechanism::ALL.iter().map(|mechanism| mechanism.as_str()).collect());
     assert_eq!(proved, all);
     assert_eq!(PROOFS.len(), Mechanism::ALL.len(), "and no more than one");
+    assert!(SEEN_BY_THE_CHECKER.iter().all(|(name, _)| named.contains(name)));
 }
 
 /// The table of `docs/safety.md`: mechanism, rules, what it prevents, and the tests that fail without it.

@@ -1,10 +1,12 @@
 //! What a test recorded, and the checker on it: the processes' own files, and what the target applied.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use epochgate::fence::Stamp;
-use epochgate::verify::{self, Line, Options, Outside, Taken, Verdict, read};
+use epochgate::verify::{self, Invariant, Line, Options, Outside, Taken, Verdict, read};
 
 use super::upstream::Write;
 
@@ -44,4 +46,23 @@ pub fn assert_rules_kept(lines: &[Line]) -> Verdict {
     assert!(verdict.is_good(), "{verdict}");
     assert!(verdict.counts.lines > 0, "there is nothing to check");
     verdict
+}
+
+thread_local! {
+    static BROKEN: RefCell<BTreeMap<Invariant, String>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Checks what a world has left behind, for a test that asks afterwards.
+pub fn note(lines: &[Line]) {
+    let verdict = verify::check(lines, Options::default());
+    BROKEN.with_borrow_mut(|broken| {
+        for violation in verdict.violations {
+            broken.entry(violation.invariant).or_insert_with(|| violation.to_string());
+        }
+    });
+}
+
+/// What did not hold of the worlds that have ended on this thread, with the first that shows it.
+pub fn broken() -> BTreeMap<Invariant, String> {
+    BROKEN.take()
 }

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use epochgate::fence::Term;
-use epochgate::verify::Verdict;
+use epochgate::verify::{Line, Verdict};
 use serde_json::Value;
 
 use super::client::{self, Answer};
@@ -110,11 +110,16 @@ impl World {
     /// What the processes recorded so far, and what the target applied: no rule was broken.
     #[track_caller]
     pub fn assert_rules_kept(&self) -> Verdict {
+        history::assert_rules_kept(&self.history())
+    }
+
+    /// What the processes recorded so far, and what the target applied.
+    pub fn history(&self) -> Vec<Line> {
         let entries = fs::read_dir(self.folder.path()).expect("the folder is there").flatten();
         let files = entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
         let mut lines = history::of_files(files);
         lines.extend(history::of_target("orders", "orders", &self.upstream.applied()));
-        history::assert_rules_kept(&lines)
+        lines
     }
 
     /// Waits until the write to `path` is applied.
@@ -140,6 +145,14 @@ impl World {
         ];
         let listener = vec![format!("name: {role}"), format!("role: {role}"), "resource: orders".to_owned()];
         Plan { id: id.to_owned(), folder, upstream: String::new(), address: None, top, listener, variables: Vec::new() }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            history::note(&self.history());
+        }
     }
 }
 
