@@ -23,6 +23,8 @@
 mod account;
 mod action;
 mod agreeing;
+#[cfg(test)]
+mod away_tests;
 pub mod calls;
 mod candidacy;
 mod doors;
@@ -452,9 +454,13 @@ impl Control {
         }
     }
 
+    /// When there is something to do by the clock. Joining and campaigning need a session: without one, what is due
+    /// waits for it, and waking up for it again and again would keep a core busy for as long as the coordinator is away.
     fn wakes_at(&self) -> Option<Moment> {
-        let (gates, doors, agreeing) = (self.gates.wakes_at(), self.doors.wakes_at(), self.agreeing.wakes_at());
-        [gates, doors, agreeing, self.writer.wakes_at(), self.stop.wakes_at()].into_iter().flatten().min()
+        let may_begin = self.connection.lease.is_some() && !self.stop.has_begun();
+        let with_a_session = [self.doors.wakes_at(), self.writer.wakes_at()].into_iter().filter(|_| may_begin);
+        let always = [self.gates.wakes_at(), self.agreeing.wakes_at(), self.stop.wakes_at()];
+        always.into_iter().chain(with_a_session).flatten().min()
     }
 
     fn tell(&mut self, worker: WorkerId, message: ToWorker) {

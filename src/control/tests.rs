@@ -22,7 +22,7 @@ use crate::state_dir::StateDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn orders() -> Resource {
+pub(super) fn orders() -> Resource {
     "orders".parse().expect("a resource")
 }
 
@@ -57,7 +57,7 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
     })
 }
 
-fn config(id: &str, folder: &Path, listeners: Vec<Arc<Listener>>) -> Config {
+pub(super) fn config(id: &str, folder: &Path, listeners: Vec<Arc<Listener>>) -> Config {
     let drain = Drain {
         timeout: Duration::from_secs(5),
         quarantine: Duration::from_secs(2),
@@ -92,7 +92,7 @@ fn config(id: &str, folder: &Path, listeners: Vec<Arc<Listener>>) -> Config {
     }
 }
 
-fn guard() -> Arc<Listener> {
+pub(super) fn guard() -> Arc<Listener> {
     listener(
         "orders-guard",
         Role::Guard(GuardSettings {
@@ -107,7 +107,7 @@ fn guard() -> Arc<Listener> {
     )
 }
 
-fn stamp() -> Arc<Listener> {
+pub(super) fn stamp() -> Arc<Listener> {
     listener(
         "orders-stamp",
         Role::Stamp(StampSettings {
