@@ -252,15 +252,21 @@ pub async fn run(setup: Setup) -> Ended {
         }
         let wake = control.wakes_at();
         let pause = wake.map_or(PING_EVERY, |wake| wake.since(control.clock.now())).min(PING_EVERY);
+        // In this order nothing is starved: every source is bounded by what control itself has asked for. The disk answers
+        // submissions, the observer and the session wait a time between two events, tasks and workers answer orders (a
+        // worker may have so many questions open, and the answers come from readings), and whoever calls waits for the
+        // answer. That time has passed is looked at after every input. A choice at random would be no fairer, and the
+        // simulation could not be repeated.
         let input = tokio::select! {
+            biased;
+            event = disk(&mut from_disk) => Input::Floors(event),
+            Some(event) = sessions.recv() => Input::Session(event),
+            Some(observed) = observations.recv() => Input::Observed(observed),
+            Some(done) = from_tasks.recv() => Input::Internal(done),
             message = from_workers.recv(), if workers_left => {
                 workers_left = message.is_some();
                 Input::Worker(message)
             }
-            Some(event) = sessions.recv() => Input::Session(event),
-            Some(observed) = observations.recv() => Input::Observed(observed),
-            event = disk(&mut from_disk) => Input::Floors(event),
-            Some(done) = from_tasks.recv() => Input::Internal(done),
             call = calls.recv() => Input::Call(call),
             () = tokio::time::sleep(pause) => Input::Time,
         };

@@ -109,7 +109,11 @@ pub async fn observe(
                 }
             }
         }
+        // In this order nothing is starved: a tick comes once in its time; the looks that wait are collected before every
+        // reading, whatever led to it; and where `observed` is closed, the next reading finds that out too. A choice at
+        // random would be no fairer, and the simulation could not be repeated.
         tokio::select! {
+            biased;
             _ = verify.tick() => {
                 due.verify = true;
                 due.everything |= Instant::now() >= observer.refresh_at;

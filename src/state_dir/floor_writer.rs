@@ -1,10 +1,13 @@
 //! One thread that writes the floor file: what waits together shares one sync.
+//!
+//! The simulation has no threads: there the same work is a future ([`FloorWriter::without_thread`]).
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{FloorFile, WriteError, Written};
@@ -36,9 +39,13 @@ pub enum FloorEvent {
     },
 }
 
+#[derive(Default)]
 struct Shared {
     waiting: Mutex<Waiting>,
+    /// What the thread waits for.
     changed: Condvar,
+    /// What the future waits for.
+    rung: Notify,
 }
 
 #[derive(Default)]
@@ -49,9 +56,25 @@ struct Waiting {
     stopping: bool,
 }
 
+impl Waiting {
+    fn next(&self) -> Next {
+        match &self.memory {
+            Some(memory) => Next::Write(self.submitted, memory.clone()),
+            None if self.stopping => Next::Over,
+            None => Next::Nothing,
+        }
+    }
+}
+
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that something changed to whoever writes.
+    fn ring(&self) {
+        self.changed.notify_all();
+        self.rung.notify_one();
     }
 }
 
@@ -61,11 +84,27 @@ impl FloorWriter {
     /// # Errors
     /// As the system says, where it gives no thread.
     pub fn start(file: FloorFile, retry: Duration) -> io::Result<(FloorWriter, UnboundedReceiver<FloorEvent>)> {
-        let shared = Arc::new(Shared { waiting: Mutex::default(), changed: Condvar::new() });
+        let (mut writer, receiver, writing) = FloorWriter::over(file);
+        let thread = std::thread::Builder::new().name("floors".into()).spawn(move || writing.run(retry))?;
+        writer.thread = Some(thread);
+        Ok((writer, receiver))
+    }
+
+    /// The same without a thread: the future that is returned does the writing, wherever it is polled, and is over when
+    /// the thread would be. [`FloorWriter::stop`] does not wait for it.
+    pub fn without_thread(
+        file: FloorFile,
+        retry: Duration,
+    ) -> (FloorWriter, UnboundedReceiver<FloorEvent>, impl Future<Output = ()> + Send) {
+        let (writer, receiver, writing) = FloorWriter::over(file);
+        (writer, receiver, writing.run_here(retry))
+    }
+
+    fn over(file: FloorFile) -> (FloorWriter, UnboundedReceiver<FloorEvent>, Writing) {
+        let shared = Arc::<Shared>::default();
         let (events, receiver) = unbounded_channel();
-        let writing = Writing { file, shared: shared.clone(), events, retry };
-        let thread = std::thread::Builder::new().name("floors".into()).spawn(move || writing.run())?;
-        Ok((FloorWriter { shared, thread: Some(thread) }, receiver))
+        let writing = Writing { file, shared: shared.clone(), events, failures: 0, books: Books::default() };
+        (FloorWriter { shared, thread: None }, receiver, writing)
     }
 
     /// Has `memory` written, in the place of anything that still waits: it holds all that came before it. Never
@@ -74,7 +113,7 @@ impl FloorWriter {
         let mut waiting = self.shared.waiting();
         waiting.submitted += 1;
         waiting.memory = Some(memory);
-        self.shared.changed.notify_all();
+        self.shared.ring();
         waiting.submitted
     }
 
@@ -90,7 +129,7 @@ impl FloorWriter {
 
     fn begin_to_stop(&self) {
         self.shared.waiting().stopping = true;
-        self.shared.changed.notify_all();
+        self.shared.ring();
     }
 }
 
@@ -100,50 +139,77 @@ impl Drop for FloorWriter {
     }
 }
 
-/// The thread's side.
+/// The side of whoever writes.
 struct Writing {
     file: FloorFile,
     shared: Arc<Shared>,
     events: UnboundedSender<FloorEvent>,
-    retry: Duration,
+    failures: u64,
+    books: Books,
+}
+
+/// What there is to write.
+enum Next {
+    Write(u64, Arc<Memory>),
+    Nothing,
+    /// There is no more to come.
+    Over,
 }
 
 impl Writing {
-    fn run(mut self) {
-        let mut failures = 0;
-        let mut books = Books::default();
-        while let Some((submission, memory)) = self.next() {
-            let event = match self.file.write(&memory) {
-                Ok(written) => {
-                    self.settle(submission);
-                    books.durable(submission, written)
-                }
-                Err(error) => {
-                    failures += 1;
-                    FloorEvent::Failed { failures, error: Arc::new(error) }
-                }
-            };
-            let failed = matches!(event, FloorEvent::Failed { .. });
-            // Nobody listens any more where the process is ending.
-            let _ = self.events.send(event);
-            if failed && !self.pause() {
+    fn run(mut self, retry: Duration) {
+        while let Some((submission, memory)) = self.wait_for_next() {
+            if !self.write(submission, &memory) && !self.pause(retry) {
                 return;
             }
         }
     }
 
-    /// What to write next; `None` when there is no more to come.
-    fn next(&self) -> Option<(u64, Arc<Memory>)> {
+    async fn run_here(mut self, retry: Duration) {
+        loop {
+            let next = self.shared.waiting().next();
+            match next {
+                Next::Write(submission, memory) => {
+                    if !self.write(submission, &memory) && !self.shared.pause_here(retry).await {
+                        return;
+                    }
+                }
+                Next::Nothing => self.shared.rung.notified().await,
+                Next::Over => return,
+            }
+        }
+    }
+
+    fn wait_for_next(&self) -> Option<(u64, Arc<Memory>)> {
         let mut waiting = self.shared.waiting();
         loop {
-            if let Some(memory) = &waiting.memory {
-                return Some((waiting.submitted, memory.clone()));
+            match waiting.next() {
+                Next::Write(submission, memory) => return Some((submission, memory)),
+                Next::Over => return None,
+                Next::Nothing => {
+                    waiting = self.shared.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
+                }
             }
-            if waiting.stopping {
-                return None;
-            }
-            waiting = self.shared.changed.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+
+    /// Whether it is durable now.
+    fn write(&mut self, submission: u64, memory: &Arc<Memory>) -> bool {
+        let written = self.file.write(memory);
+        let is_durable = written.is_ok();
+        let event = match written {
+            Ok(written) => {
+                self.settle(submission);
+                self.books.durable(submission, written)
+            }
+            Err(error) => {
+                self.failures += 1;
+                FloorEvent::Failed { failures: self.failures, error: Arc::new(error) }
+            }
+        };
+        // Nobody listens any more where the process is ending.
+        let _ = self.events.send(event);
+        is_durable
     }
 
     fn settle(&self, submission: u64) {
@@ -154,14 +220,28 @@ impl Writing {
     }
 
     /// Waits before the next try. Whether there is to be one: a writer that is stopping has had its last.
-    fn pause(&self) -> bool {
-        let until = Instant::now() + self.retry;
+    fn pause(&self, retry: Duration) -> bool {
+        let until = Instant::now() + retry;
         let mut waiting = self.shared.waiting();
         let was_stopping = waiting.stopping;
         while !waiting.stopping {
             let Some(left) = until.checked_duration_since(Instant::now()) else { return true };
             let woken = self.shared.changed.wait_timeout(waiting, left);
             waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        !was_stopping
+    }
+}
+
+impl Shared {
+    /// As [`Writing::pause`].
+    async fn pause_here(&self, retry: Duration) -> bool {
+        let until = tokio::time::Instant::now() + retry;
+        let was_stopping = self.waiting().stopping;
+        while !self.waiting().stopping {
+            if tokio::time::timeout_at(until, self.rung.notified()).await.is_err() {
+                return true;
+            }
         }
         !was_stopping
     }
@@ -310,5 +390,27 @@ mod tests {
         writer.submit(memory(3));
         writer.stop();
         while events.blocking_recv().is_some() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_thread_it_writes_where_it_is_polled() {
+        let disk = FaultyDisk::new();
+        let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+        let id = "guard".parse().expect("an id");
+        let (dir, _, _) = StateDir::open(Path::new("/s"), &id, shared, &HostEntropy, false).expect("opens");
+        let (writer, mut events, writing) = FloorWriter::without_thread(dir.into_floor_file(), Duration::from_secs(1));
+        let writing = tokio::spawn(writing);
+        writer.submit(memory(1));
+        assert!(matches!(events.recv().await, Some(FloorEvent::Durable { once: 1, twice: 0 })));
+        disk.set_broken(true);
+        writer.submit(memory(2));
+        assert!(matches!(events.recv().await, Some(FloorEvent::Failed { failures: 1, .. })));
+        assert!(matches!(events.recv().await, Some(FloorEvent::Failed { failures: 2, .. })));
+        disk.set_broken(false);
+        assert!(matches!(events.recv().await, Some(FloorEvent::Durable { once: 2, twice: 2 })));
+        writer.submit(memory(3));
+        writer.stop();
+        writing.await.expect("it ends");
+        assert_eq!(stored(&disk), *memory(3));
     }
 }

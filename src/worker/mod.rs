@@ -28,7 +28,7 @@ use tokio::task::LocalSet;
 
 use crate::mailbox::ToWorker;
 pub use listening::{Protocol, Serving};
-pub use over_http::over_http;
+pub use over_http::{MakeDial, over_http, over_http_by};
 pub use setup::{ListenerSetup, WorkerSetup};
 use work::Worker;
 

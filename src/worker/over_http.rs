@@ -27,6 +27,9 @@ impl Protocol for OverHttp {
     }
 }
 
+/// Makes the way to a listener's upstream; called on the worker's thread.
+pub type MakeDial = Box<dyn FnOnce(&Upstream) -> Rc<dyn Dial> + Send>;
+
 /// Serves a listener's connections over HTTP; its upstream is reached over TCP.
 pub fn over_http(
     listener: Arc<Listener>,
@@ -34,9 +37,19 @@ pub fn over_http(
     clock: Arc<dyn Clock>,
     mechanisms: Mechanisms,
 ) -> MakeProtocol {
+    over_http_by(listener, header, clock, mechanisms, Box::new(move |upstream| dial(upstream, mechanisms)))
+}
+
+/// The same; its upstream is reached by what `dial` makes.
+pub fn over_http_by(
+    listener: Arc<Listener>,
+    header: HeaderName,
+    clock: Arc<dyn Clock>,
+    mechanisms: Mechanisms,
+    dial: MakeDial,
+) -> MakeProtocol {
     Box::new(move |role| {
-        let upstream = &listener.upstream;
-        let dial = dial(upstream, mechanisms);
+        let dial = dial(&listener.upstream);
         let strip_refused_from_upstream = matches!(listener.role, Role::Guard(_));
         let settings = Settings { listener, header, clock, strip_refused_from_upstream, mechanisms };
         Rc::new(OverHttp(Http::new(settings, role, dial)))

@@ -174,6 +174,7 @@ impl Worker {
                 continue;
             };
             tokio::select! {
+                biased;
                 () = self.guards.alarm.changed() => {}
                 () = tokio::time::sleep(next.since(now).min(LOOK_AT_THE_CLOCK)) => {}
             }

@@ -330,6 +330,7 @@ async fn say_goodbye(client: &Client, linger: bool, mut closing: Closing) {
         }
     };
     tokio::select! {
+        biased;
         _ = timeout(LINGER, drained) => {}
         () = closing.until(Stage::Now) => {}
     }
