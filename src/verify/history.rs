@@ -100,6 +100,11 @@ pub enum Outside {
         /// Its place in the target's own commit order: grows with each write to the target.
         seq: u64,
     },
+    /// Everything that a target applies is in the history. A target that has applied something says as much by that.
+    Recorded {
+        /// Which one.
+        target: Arc<str>,
+    },
     /// The coordinator granted a term. Where there is one such line of a resource, all of its terms have one.
     Granted {
         /// What it may write to.
@@ -136,8 +141,18 @@ pub enum Outside {
 
 impl Outside {
     /// The values of `event` that these lines have.
-    pub const NAMES: [&str; 9] =
-        ["sent", "ended", "received", "applied", "granted", "rewound", "killed", "restarted", "faults_over"];
+    pub const NAMES: [&str; 10] = [
+        "sent",
+        "ended",
+        "received",
+        "applied",
+        "recorded",
+        "granted",
+        "rewound",
+        "killed",
+        "restarted",
+        "faults_over",
+    ];
 }
 
 /// A write as its target sees it. The stamp's parts are those that it carried.
@@ -260,12 +275,13 @@ mod tests {
         LINES.into_iter().map(read).collect()
     }
 
-    const LINES: [&str; 10] = [
+    const LINES: [&str; 11] = [
         r#"{"at":1,"from":"client","event":"sent","op":"w1","resource":"orders","target":"db","body":"9f"}"#,
         r#"{"at":2,"from":"client","event":"ended","op":"w1","outcome":"answered","status":201}"#,
         r#"{"at":2,"from":"client","event":"ended","op":"w2","outcome":"not_applied","status":412,"reason":"stale_epoch"}"#,
         r#"{"at":3,"from":"db","event":"received","target":"db","resource":"orders","op":"w1","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a","body":"9f"}"#,
         r#"{"at":4,"from":"db","event":"applied","target":"db","resource":"orders","op":"w1","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a","body":"9f","seq":7}"#,
+        r#"{"at":5,"from":"db","event":"recorded","target":"db"}"#,
         r#"{"at":5,"from":"etcd","event":"granted","resource":"orders","epoch":"42","nonce":"n58qe3yfEjQ=","writer":"orders-a"}"#,
         r#"{"at":6,"from":"etcd","event":"rewound"}"#,
         r#"{"at":7,"from":"test","event":"killed","process":"guard-1"}"#,

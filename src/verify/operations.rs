@@ -44,6 +44,7 @@ pub fn check(story: &Story<'_>, verdict: &mut Verdict) {
                     operations.entry(op).or_default().applied.push((*item, taken));
                 }
             }
+            Outside::Recorded { target } => drop(recorded.insert(target)),
             Outside::Received(Taken { op: Some(op), .. }) => {
                 operations.entry(op).or_default().received.push(*item);
             }

@@ -36,7 +36,7 @@ fn goes_on(story: &Story<'_>, verdict: &mut Verdict) {
         }
         let acknowledged = story.items.iter().filter_map(|item| match &item.line.what {
             What::Outside(Outside::Ended { op, outcome, status, .. })
-                if is_acknowledged(*outcome, *status) && item.line.at <= by =>
+                if is_acknowledged(*outcome, *status) && item.line.at <= by && story.is_before(*mark, *item) =>
             {
                 sent.get(op).copied()
             }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use epochgate::fence::Stamp;
+use epochgate::fence::{Moment, Stamp};
 use epochgate::verify::{self, Invariant, Line, Options, Outside, Taken, Verdict, read};
 
 use super::upstream::Write;
@@ -36,7 +36,8 @@ pub fn of_target(target: &str, resource: &str, applied: &[Write]) -> Vec<Line> {
         };
         Line::outside(write.moment, format!("target {target}"), Outside::Applied { taken, seq })
     };
-    (1..).zip(applied).map(line).collect()
+    let recorded = Line::outside(Moment::default(), "test", Outside::Recorded { target: Arc::clone(&target) });
+    std::iter::once(recorded).chain((1..).zip(applied).map(line)).collect()
 }
 
 /// Panics where a rule was broken, with the lines that show it.
