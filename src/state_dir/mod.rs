@@ -13,7 +13,7 @@
 
 mod floor_file;
 mod floor_writer;
-mod slot;
+pub(crate) mod slot;
 
 #[cfg(test)]
 mod crash_tests;

@@ -15,7 +15,7 @@ use crate::fence::floor::Memory;
 /// The first bytes of a slot of any format.
 const MAGIC: &str = "epochgate-floors ";
 /// The smallest slot: one block of the disk.
-pub(super) const SMALLEST: usize = 4096;
+pub(crate) const SMALLEST: usize = 4096;
 /// The largest: the length field's end, far above what 10 000 resources take (3 MB).
 const LARGEST: usize = 1 << 26;
 /// The line with its newline.
@@ -23,7 +23,7 @@ const HEADER: usize = 91;
 
 /// What a slot carries.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Slot {
+pub(crate) struct Slot {
     /// Grows by one with each slot written, over all files of the state directory.
     pub sequence: u64,
     /// The size of the file's slots.
@@ -33,7 +33,7 @@ pub(super) struct Slot {
 
 /// What the JSON says.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize)]
-pub(super) struct Content {
+pub(crate) struct Content {
     /// The door whose memory it is.
     pub door: Arc<str>,
     #[serde(flatten)]
@@ -42,7 +42,7 @@ pub(super) struct Content {
 
 /// What was found where a slot should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     Good(Slot),
     /// Whole, but written by another version of the format.
     Foreign(String),
@@ -50,7 +50,7 @@ pub(super) enum Found {
 }
 
 /// The JSON of a door's memory: what [`Content`] reads.
-pub(super) fn body(door: &str, memory: &Memory) -> Vec<u8> {
+pub(crate) fn body(door: &str, memory: &Memory) -> Vec<u8> {
     #[derive(serde::Serialize)]
     struct Written<'a> {
         door: &'a str,
@@ -61,12 +61,12 @@ pub(super) fn body(door: &str, memory: &Memory) -> Vec<u8> {
 }
 
 /// The size of slots that hold this body; `None` where none can.
-pub(super) fn size_for(body: &[u8]) -> Option<usize> {
+pub(crate) fn size_for(body: &[u8]) -> Option<usize> {
     Some((HEADER + body.len()).next_power_of_two().max(SMALLEST)).filter(|size| *size <= LARGEST)
 }
 
 /// Header and body, to be written at the slot's start. `body` fits into `size`.
-pub(super) fn encode(index: usize, size: usize, sequence: u64, body: &[u8]) -> Vec<u8> {
+pub(crate) fn encode(index: usize, size: usize, sequence: u64, body: &[u8]) -> Vec<u8> {
     let mut bytes = signed_part(index, size, sequence, body.len()).into_bytes();
     let checksum = checksum(&bytes, body);
     bytes.extend_from_slice(format!("{checksum:08x}\n").as_bytes());
@@ -76,7 +76,7 @@ pub(super) fn encode(index: usize, size: usize, sequence: u64, body: &[u8]) -> V
 }
 
 /// The slots of a file, in order. Where the second one lies is told by itself: a torn first one can't hide it.
-pub(super) fn decode(file: &[u8]) -> [Found; 2] {
+pub(crate) fn decode(file: &[u8]) -> [Found; 2] {
     let sizes = std::iter::successors(Some(SMALLEST), |size| Some(size * 2)).take_while(|size| *size <= LARGEST);
     let second = sizes
         .take_while(|size| *size < file.len())
@@ -111,10 +111,13 @@ fn decode_whole(index: usize, at: Option<usize>, bytes: &[u8]) -> Option<Slot> {
     let size: usize = field("size")?.parse().ok()?;
     let sequence: u64 = field("seq")?.parse().ok()?;
     let len: usize = field("len")?.parse().ok()?;
+    // Before it is written again: what is out of bounds has no header of this length.
+    if written_index != index || at.is_some_and(|at| at != size) || size > LARGEST || len > size - HEADER.min(size) {
+        return None;
+    }
     let body = bytes.get(HEADER..HEADER.checked_add(len)?)?;
     // Written again and compared as a whole, so that there is one spelling only.
-    let same = bytes.get(..HEADER + len)? == encode(written_index, size, sequence, body).as_slice();
-    if !same || written_index != index || at.is_some_and(|at| at != size) || HEADER + len > size {
+    if bytes.get(..HEADER + len)? != encode(index, size, sequence, body).as_slice() {
         return None;
     }
     let content = serde_json::from_slice(body).ok()?;
@@ -218,6 +221,18 @@ mod tests {
         }
         for len in 0..whole.len() {
             assert_old_new_or_refused(&whole[..len], &old, &new, &format!("cut to {len}"));
+        }
+    }
+
+    /// Numbers that no slot has would be written longer than a header is, and be looked at beyond its end.
+    #[test]
+    fn numbers_out_of_bounds_are_bad_and_no_more() {
+        for numbers in
+            ["slot=61 size=4096 seq=7 len=0", "slot=0 size=99999999999 seq=7 len=0", "slot=0 size=0 seq=7 len=9"]
+        {
+            let mut file = format!("{MAGIC}1 {numbers} crc=").into_bytes();
+            file.resize(2 * SMALLEST, b'0');
+            assert_eq!(decode(&file), [Found::Bad, Found::Bad], "{numbers}");
         }
     }
 
