@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test bench-handoff build check tools
+.PHONY: help demo test fuzz bench-handoff build check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,11 @@ test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
 	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes
+
+FUZZ ?= 60s
+fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short run of each
+	@tools/fetch protoc
+	@$(ENV) EPOCHGATE_FUZZ=$(FUZZ) $(CARGO) test --locked --profile fuzz --lib -- --nocapture fuzz::
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

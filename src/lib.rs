@@ -44,6 +44,9 @@ pub mod demo;
 pub mod disk;
 pub mod event;
 pub mod fence;
+#[cfg(test)]
+#[path = "../fuzz/mod.rs"]
+mod fuzz;
 pub mod guard;
 mod lines;
 pub mod log;

@@ -173,7 +173,7 @@ fn canonical(text: &str) -> Option<u64> {
     text.parse().ok().filter(|number: &u64| number.to_string() == text && *number < u64::MAX)
 }
 
-fn names(pattern: &str, resource: &str) -> bool {
+pub(crate) fn names(pattern: &str, resource: &str) -> bool {
     let Some((stem, range)) = pattern.strip_suffix('}').and_then(|pattern| pattern.split_once('{')) else {
         return pattern == resource;
     };

@@ -29,7 +29,7 @@ mod client;
 mod finish;
 mod forward;
 mod grpc;
-mod head;
+pub(crate) mod head;
 mod link;
 mod overdue;
 mod pipe;
@@ -38,7 +38,7 @@ mod reception;
 mod refuse;
 mod serve;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod upgrade;
 
 use std::cell::Cell;

@@ -3,7 +3,7 @@
 mod fenced;
 mod framing;
 mod http2;
-mod support;
+pub(crate) mod support;
 mod times;
 mod upgrades;
 mod writes;

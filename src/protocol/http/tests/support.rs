@@ -209,6 +209,31 @@ pub async fn world_without(mechanism: crate::fence::mechanism::Mechanism) -> Wor
 async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)) -> World {
     let target = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let authority = target.local_addr().expect("address").to_string();
+    let (http, role) = proxy(mechanisms, authority, None, change);
+    let socket = listen::bind("127.0.0.1:0".parse().expect("address"), 1).expect("bind").remove(0);
+    let address = socket.local_addr().expect("address");
+    let mut acceptor = Acceptor::tcp(socket).expect("acceptor");
+    let closer = Closer::default();
+    let serving = tokio::task::spawn_local({
+        let (http, closer, role) = (Rc::clone(&http), closer.clone(), Rc::clone(&role));
+        async move {
+            loop {
+                let (stream, peer) = acceptor.accept().await;
+                let binding = role.bind(peer);
+                tokio::task::spawn_local(Rc::clone(&http).serve(stream, peer, binding, closer.handle()));
+            }
+        }
+    });
+    World { role, http, closer, address, target, serving }
+}
+
+/// The proxy alone, before a target that is dialled by `dial`, or over TCP.
+pub fn proxy(
+    mechanisms: Mechanisms,
+    authority: String,
+    dial: Option<Rc<dyn Dial>>,
+    change: impl FnOnce(&mut Change<'_>),
+) -> (Rc<Http>, Rc<FakeRole>) {
     let mut upstream = Upstream {
         url: format!("http://{authority}").into(),
         authority: authority.into(),
@@ -270,23 +295,12 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
         cuts: RefCell::default(),
         open: Cell::new(0),
     });
-    let dial: Rc<dyn Dial> = if dialled.is_empty() { Rc::new(tcp) } else { Rc::new(Prepared(RefCell::new(dialled))) };
-    let http = Http::new(settings, Rc::clone(&role) as _, dial);
-    let socket = listen::bind("127.0.0.1:0".parse().expect("address"), 1).expect("bind").remove(0);
-    let address = socket.local_addr().expect("address");
-    let mut acceptor = Acceptor::tcp(socket).expect("acceptor");
-    let closer = Closer::default();
-    let serving = tokio::task::spawn_local({
-        let (http, closer, role) = (Rc::clone(&http), closer.clone(), Rc::clone(&role));
-        async move {
-            loop {
-                let (stream, peer) = acceptor.accept().await;
-                let binding = role.bind(peer);
-                tokio::task::spawn_local(Rc::clone(&http).serve(stream, peer, binding, closer.handle()));
-            }
-        }
-    });
-    World { role, http, closer, address, target, serving }
+    let dial: Rc<dyn Dial> = match dial {
+        Some(dial) => dial,
+        None if dialled.is_empty() => Rc::new(tcp),
+        None => Rc::new(Prepared(RefCell::new(dialled))),
+    };
+    (Http::new(settings, Rc::clone(&role) as _, dial), role)
 }
 
 impl World {

@@ -1,0 +1,22 @@
+//! What is fuzzed, by who wrote the bytes.
+//!
+//! | file | what is read |
+//! |---|---|
+//! | [`stamps`] | from clients: the stamp's field, names, the field among others |
+//! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
+//! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
+//! | [`records`] | from the coordinator: keys and values |
+//! | [`disks`] | from the disk: floor file, the embedded store's revisions |
+//! | [`texts`] | from people: configuration, rules, durations; histories |
+
+mod disks;
+mod records;
+mod requests;
+mod stamps;
+mod texts;
+mod wire;
+
+/// The text in the input, where it is one.
+fn text(input: &[u8]) -> Option<&str> {
+    std::str::from_utf8(input).ok()
+}

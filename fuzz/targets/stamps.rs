@@ -1,0 +1,171 @@
+//! The stamp's field: what is read is exactly what the grammar of DESIGN 4 allows, and there is one way to write it.
+
+use super::text;
+use crate::fence::stamp::Malformed;
+use crate::fence::{Epoch, Nonce, Resource, Stamp, WriterId};
+use crate::protocol::Fields;
+use crate::roles::field::StampField;
+use crate::roles::field::tests::Head;
+
+const WORDS: &[&str] = &[
+    ";nonce=:n58qe3yfEjQ=:",
+    ";by=\"orders-a\"",
+    ";res=\"orders/7\"",
+    ";res=\"a/b/c/d\"",
+    "nonce",
+    "by",
+    "res",
+    "sig",
+    "kid",
+    "ts",
+    "=:",
+    ":;",
+    "=\"",
+    "\";",
+    "42",
+    "; ",
+    " ;",
+    "?1",
+    "(42)",
+    ", 43",
+    "42.0",
+    "AAAAAAAAAAA=",
+];
+
+#[test]
+fn stamp() {
+    crate::fuzz::engine::fuzz("stamp", WORDS, |input| {
+        let read = Stamp::parse(input);
+        assert_eq!(read.is_ok(), grammar::is_stamp(input), "the parser and the grammar disagree");
+        let stamp = read.map_err(|Malformed(why)| why)?;
+        let written = stamp.to_string();
+        assert_eq!(Stamp::parse(written.as_bytes()).as_ref(), Ok(&stamp), "{written} is read as something else");
+        assert!(grammar::is_stamp(written.as_bytes()));
+        Ok::<_, &str>((stamp.nonce.is_some(), stamp.by.is_some(), stamp.res.is_some(), written.len()))
+    });
+}
+
+/// Names have one spelling each: what is read is what is written.
+#[test]
+fn names() {
+    crate::fuzz::engine::fuzz("names", &["orders", "/7", "a/b/c/d", "n58qe3yfEjQ=", "%2F", "%2f"], |input| {
+        let text = text(input)?;
+        let epoch = text.parse::<Epoch>().map(|epoch| assert_eq!(epoch.to_string(), text));
+        let nonce = text.parse::<Nonce>().map(|nonce| assert_eq!(nonce.to_string(), text));
+        let writer = text.parse::<WriterId>().map(|writer| assert_eq!(writer.to_string(), text));
+        let resource = text.parse::<Resource>().map(|resource| {
+            assert_eq!(resource.to_string(), text);
+            assert_eq!(Resource::from_key(&resource.to_key()), Ok(resource));
+        });
+        let key = Resource::from_key(text).is_ok();
+        Some((epoch.is_ok(), nonce.is_ok(), writer.is_ok(), resource.is_ok(), key, text.len()))
+    });
+}
+
+/// The input is a head: a field a line, `name: value`. A stamp is taken from one field of its name, and from no head in
+/// which another reader might find another.
+#[test]
+fn field() {
+    let words = [
+        "fencing-epoch: 42\n",
+        "fencing_epoch: 42\n",
+        "connection: fencing-epoch\n",
+        "trailer: ",
+        "Fencing-Epoch",
+        "\n",
+    ];
+    let field = StampField::new("fencing-epoch");
+    crate::fuzz::engine::fuzz("field", &words, |input| {
+        let split = |line: &[u8]| {
+            let colon = line.iter().position(|byte| *byte == b':')?;
+            // As hyper hands names on.
+            let name = String::from_utf8_lossy(&line[..colon]).to_lowercase();
+            Some((name, line[colon + 1..].trim_ascii().to_vec()))
+        };
+        let head = Head(input.split(|byte| *byte == b'\n').filter_map(split).collect());
+        let read = field.collect(&head, Stamp::parse);
+        let values = || head.0.iter().filter(|(name, _)| name == "fencing-epoch").map(|(_, value)| value);
+        let spelled = head.0.iter().any(|(name, _)| name == "fencing_epoch");
+        let says = |list: &str| {
+            head.0.iter().any(|(name, value)| {
+                name == list
+                    && String::from_utf8_lossy(value).to_lowercase().split(',').any(|one| one.trim() == "fencing-epoch")
+            })
+        };
+        let clean = !spelled && !says("connection") && !says("trailer");
+        match &read {
+            Ok(None) => assert!(values().count() == 0 && clean),
+            Ok(Some(stamp)) => {
+                assert!(values().count() == 1 && clean);
+                assert_eq!(Stamp::parse(values().next().expect("there is one")).as_ref(), Ok(stamp));
+            }
+            Err(_) => assert!(values().count() > 0 || !clean),
+        }
+        assert_eq!(field.is_in(&head), values().count() > 0 || spelled);
+        assert!(head.size() >= 4 * head.0.len());
+        read.map(|stamp| stamp.is_some()).map_err(|Malformed(why)| why)
+    });
+}
+
+/// The grammar once more, in another way: a table of what may follow, no parser of the crate.
+mod grammar {
+    /// `1*15DIGIT` without a leading zero, then parameters `; key=value`, each key once.
+    pub fn is_stamp(input: &[u8]) -> bool {
+        let digits = input.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        if !(1..=15).contains(&digits) || input[0] == b'0' {
+            return false;
+        }
+        let (mut rest, mut keys) = (&input[digits..], Vec::new());
+        while let [b';', after @ ..] = rest {
+            let spaces = after.iter().take_while(|byte| **byte == b' ').count();
+            let Some((key, after)) = parameter(&after[spaces..]) else { return false };
+            if keys.contains(&key) {
+                return false;
+            }
+            keys.push(key);
+            rest = after;
+        }
+        rest.is_empty()
+    }
+
+    /// One parameter off the front.
+    fn parameter(input: &[u8]) -> Option<(u8, &[u8])> {
+        let (key, quote, fits): (u8, u8, fn(&[u8]) -> bool) = match input {
+            [b'n', b'o', b'n', b'c', b'e', b'=', ..] => (b'n', b':', is_nonce),
+            [b'b', b'y', b'=', ..] => (b'b', b'"', is_id),
+            [b'r', b'e', b's', b'=', ..] => (b'r', b'"', is_resource),
+            _ => return None,
+        };
+        let value = &input[input.iter().position(|byte| *byte == b'=')? + 1..];
+        let inside = value.strip_prefix(&[quote])?;
+        let end = inside.iter().position(|byte| *byte == quote)?;
+        fits(&inside[..end]).then_some((key, &inside[end + 1..]))
+    }
+
+    /// Eight bytes: eleven letters of base64, of which the last has only four bits, and one `=`.
+    fn is_nonce(value: &[u8]) -> bool {
+        let bits = |byte: &u8| {
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".iter().position(|b| b == byte)
+        };
+        let [letters @ .., b'='] = value else { return false };
+        letters.len() == 11
+            && letters.iter().all(|byte| bits(byte).is_some())
+            && bits(&letters[10]).is_some_and(|bits| bits % 4 == 0)
+    }
+
+    fn is_id(value: &[u8]) -> bool {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"._-".contains(byte);
+        (1..=63).contains(&value.len()) && value[0].is_ascii_alphanumeric() && value.iter().all(plain)
+    }
+
+    fn is_resource(value: &[u8]) -> bool {
+        let segments: Vec<&[u8]> = value.split(|byte| *byte == b'/').collect();
+        let lower = |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        let is_segment = |segment: &&[u8]| {
+            (1..=63).contains(&segment.len())
+                && lower(&segment[0])
+                && segment.iter().all(|byte| lower(byte) || b"._-".contains(byte))
+        };
+        (1..=4).contains(&segments.len()) && segments.iter().all(is_segment)
+    }
+}
