@@ -388,6 +388,7 @@ impl Control {
         self.observe_epochs(&changed, went_back);
         self.observe_agreement(whole_doors, went_back);
         self.observe_leaderships(&changed, whole_doors.then_some(revision));
+        self.observe_reports(&changed, revision < before);
         self.answer_asks(looked);
     }
 

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Control, Internal};
-use crate::coordinator::keys;
-use crate::coordinator::records::{Report, to_value};
-use crate::coordinator::store::{Change, Committed, Compare, Keys, StoreError, Txn};
+use crate::coordinator::keys::{self, Key};
+use crate::coordinator::records::{Report, from_value, to_value};
+use crate::coordinator::store::{Change, Committed, Compare, Keys, Revision, StoreError, Txn};
 use crate::mailbox::GateId;
 
 /// So many reports go into one commit: etcd limits a transaction to 128 operations.
@@ -19,6 +19,8 @@ pub struct Reports {
     on_its_way: bool,
     /// Nothing is sent before this reading has come.
     waits_for: u64,
+    /// The revision of the last commit that was seen to succeed: an older reading says nothing of it.
+    done_at: Revision,
 }
 
 impl Reports {
@@ -60,27 +62,56 @@ impl Control {
     fn add_report(&self, gate: GateId, txn: &mut Txn) {
         let state = self.gates.get(gate);
         let Some(door) = self.doors.of(&state.name.target) else { return };
-        let (Some(term), Some(joined_at)) = (state.handoff.term(), door.joined_at) else { return };
+        let (Some(report), Some(joined_at)) = (self.report(gate), door.joined_at) else { return };
         let record = Compare::ModifiedAt(keys::door(&door.name.target, &door.name.id), joined_at);
         if !txn.compares.contains(&record) {
             txn.compares.push(record);
         }
-        let report = Report {
+        let key = keys::report(&state.name.resource, &door.name.target, &door.name.id);
+        txn.changes.push(Change::Put { key, value: to_value(&report), lease: None });
+    }
+
+    /// What is to be said of a gate now.
+    fn report(&self, gate: GateId) -> Option<Report> {
+        let handoff = &self.gates.get(gate).handoff;
+        let term = handoff.term()?;
+        Some(Report {
             floor: term.epoch,
             nonce: term.nonce,
             writer: term.writer.clone(),
-            drained: state.handoff.drained(),
-            forced: state.handoff.forced(),
-            regressed: state.handoff.is_regressed(),
-        };
-        let key = keys::report(&state.name.resource, &door.name.target, &door.name.id);
-        txn.changes.push(Change::Put { key, value: to_value(&report), lease: None });
+            drained: handoff.drained(),
+            forced: handoff.forced(),
+            regressed: handoff.is_regressed(),
+        })
+    }
+
+    /// A commit that had no answer may be carried out late, after one that was sent later, and put an old report back.
+    /// Nobody but this door would ever correct that, and a term that is not reported as drained never arms. `back`: the
+    /// coordinator's revision has gone back.
+    pub(super) fn observe_reports(&mut self, changed: &BTreeSet<String>, back: bool) {
+        if back {
+            self.reports.done_at = Revision(0);
+        }
+        if self.reports.on_its_way || self.view.revision < self.reports.done_at {
+            return;
+        }
+        for key in changed {
+            let Some(Key::Report(resource, name)) = keys::parse(key) else { continue };
+            for gate in self.gates.of(&resource).to_vec() {
+                let own = self.doors.of(&self.gates.get(gate).name.target).is_some_and(|door| door.name == name);
+                let stands: Option<Report> = self.view.get(key).and_then(|entry| from_value(&entry.value));
+                if own && self.report(gate).is_some_and(|report| stands != Some(report)) {
+                    self.reports.wanted(gate);
+                }
+            }
+        }
     }
 
     pub(super) fn reported(&mut self, gates: Vec<GateId>, result: Result<Committed, StoreError>) {
         self.reports.on_its_way = false;
         match result {
-            Ok(Committed::Done(_)) => {
+            Ok(Committed::Done(at)) => {
+                self.reports.done_at = at;
                 let reported = gates.iter().filter_map(|gate| self.gates.floor(*gate));
                 reported.for_each(|epoch| super::failpoint("reported", epoch));
             }

@@ -496,3 +496,35 @@ fn a_term_that_was_seen_before_its_lost_answer_was_missed_is_led_all_the_same() 
         process.ended.abort();
     });
 }
+
+/// A commit that had no answer may be carried out after one that was sent later.
+#[test]
+fn an_old_report_that_comes_back_is_put_right() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut process = Process::start(config("a", folder.path(), vec![guard(), stamp()]));
+        process.play("armed", |process| process.armed() == Some(Epoch::FIRST)).await;
+        let store = store(folder.path());
+        let reports = || async {
+            let range = crate::coordinator::store::Range::all(Keys::Under("reports/".to_owned()));
+            store.read(vec![range]).await.expect("it answers").ranges.remove(0)
+        };
+        let told = reports().await.remove(0);
+        let mut old: crate::coordinator::records::Report =
+            crate::coordinator::records::from_value(&told.value).expect("a report");
+        old.drained = None;
+        let (key, value) = (told.key.clone(), crate::coordinator::records::to_value(&old));
+        let put = crate::coordinator::store::Change::Put { key, value, lease: None };
+        let txn = crate::coordinator::store::Txn { compares: Vec::new(), changes: vec![put] };
+        store.commit(txn).await.expect("it answers");
+        let begun = std::time::Instant::now();
+        while reports().await[0].value != told.value {
+            assert!(begun.elapsed() < PATIENCE, "the old report stays");
+            while let Ok(message) = process.from_control.try_recv() {
+                process.play_one(message);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        process.ended.abort();
+    });
+}
