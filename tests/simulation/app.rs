@@ -12,7 +12,7 @@ use epochgate::verify::Outside;
 use tokio::time::{sleep, timeout};
 
 use crate::dice::Dice;
-use crate::http1::{Head, Wire};
+use crate::http1::Wire;
 use crate::life::Life;
 use crate::network::{Address, Host, Network};
 use crate::plan::Plan;
@@ -28,11 +28,6 @@ impl Numbers {
         self.0.set(self.0.get() + 1);
         self.0.get()
     }
-
-    /// The last one that was given out.
-    pub fn last(&self) -> u64 {
-        self.0.get()
-    }
 }
 
 /// One service.
@@ -45,22 +40,24 @@ pub struct App {
     life: Life,
     ops: Numbers,
     dice: RefCell<Dice>,
+    /// What is to be sent again.
+    again: RefCell<Option<Op>>,
     /// Nothing goes wrong any more.
     pub calm: Cell<bool>,
 }
 
 /// One operation: what is sent again has the same.
 #[derive(Clone)]
-struct Op {
+pub struct Op {
     number: u64,
-    resource: String,
-    length: usize,
+    pub resource: String,
+    pub length: usize,
     target: u8,
 }
 
 /// What came of one send.
-struct Ended {
-    outcome: Outcome,
+pub struct Ended {
+    pub outcome: Outcome,
     status: Option<u16>,
     reason: Option<Reason>,
     /// Why there is no answer.
@@ -70,7 +67,7 @@ struct Ended {
 }
 
 impl Ended {
-    fn unknown(why: impl Into<String>) -> Ended {
+    pub fn unknown(why: impl Into<String>) -> Ended {
         Ended { outcome: Outcome::Unknown, status: None, reason: None, why: Some(why.into()), wire: None }
     }
 }
@@ -86,45 +83,59 @@ impl App {
             life: Life::default(),
             ops: ops.clone(),
             dice: RefCell::new(dice),
+            again: RefCell::default(),
             calm: Cell::new(false),
         })
     }
 
-    fn percent(&self, chance: u64) -> bool {
+    pub fn percent(&self, chance: u64) -> bool {
         self.dice.borrow_mut().percent(chance)
     }
 
-    fn millis(&self, from: u64, to: u64) -> Duration {
+    pub fn below(&self, end: u64) -> u64 {
+        self.dice.borrow_mut().below(end)
+    }
+
+    pub fn millis(&self, from: u64, to: u64) -> Duration {
         self.dice.borrow_mut().millis(from, to)
     }
 
-    /// Writes, for ever, one operation after the other.
+    /// Writes, for ever, one connection after the other.
     pub async fn write(self: Rc<App>) {
-        let mut again: Option<Op> = None;
         loop {
-            let target = self.dice.borrow_mut().index(usize::from(self.plan.targets)) as u8 + 1;
-            let port = self.plan.stamp_port(target);
-            let Ok(socket) = self.connect(port).await else {
+            let target = u8::try_from(self.below(u64::from(self.plan.targets))).unwrap_or(0) + 1;
+            let Ok(socket) = self.connect(self.plan.stamp_port(target)).await else {
                 sleep(self.millis(100, 500)).await;
                 continue;
             };
-            let mut wire = Some(Wire::new(socket));
-            let requests = self.dice.borrow_mut().below(12) + 1;
-            for _ in 0..requests {
-                let Some(present) = wire.take() else { break };
-                let op = again.take().filter(|op| op.target == target).unwrap_or_else(|| self.op(target));
-                let ended = self.send(present, &op).await;
-                let unled = ended.reason == Some(Reason::NotLeader);
-                if ended.outcome != Outcome::Answered && !unled && self.percent(25) {
-                    again = Some(op);
-                }
-                wire = ended.wire;
-                sleep(if unled { self.millis(150, 900) } else { self.pause() }).await;
+            if self.plan.http2 && self.percent(40) {
+                // What came of each write is on record; that the connection broke is nothing more.
+                let _ = self.over_http2(socket, target).await;
+                sleep(self.pause()).await;
+            } else {
+                self.over_http1(socket, target).await;
             }
         }
     }
 
-    fn pause(&self) -> Duration {
+    /// Writes on one connection, one operation after the other.
+    async fn over_http1(&self, socket: Socket, target: u8) {
+        let mut wire = Some(Wire::new(socket));
+        for _ in 0..=self.below(12) {
+            let Some(present) = wire.take() else { break };
+            let again = self.again.borrow_mut().take_if(|op| op.target == target);
+            let op = again.unwrap_or_else(|| self.op(target));
+            let ended = self.send(&op, |name| self.exchange(present, &op, name)).await;
+            let unled = ended.reason == Some(Reason::NotLeader);
+            if ended.outcome != Outcome::Answered && !unled && self.percent(25) {
+                self.again.replace(Some(op));
+            }
+            wire = ended.wire;
+            sleep(if unled { self.millis(150, 900) } else { self.pause() }).await;
+        }
+    }
+
+    pub fn pause(&self) -> Duration {
         let (shortest, longest) = self.plan.pause;
         self.dice.borrow_mut().between(shortest, longest)
     }
@@ -134,7 +145,7 @@ impl App {
         timeout(Duration::from_secs(1), connecting).await?
     }
 
-    fn op(&self, target: u8) -> Op {
+    pub fn op(&self, target: u8) -> Op {
         let mut dice = self.dice.borrow_mut();
         let resource = dice.pick(&self.plan.resources).clone();
         let length = match dice.below(20) {
@@ -145,7 +156,12 @@ impl App {
         Op { number: self.ops.next(), resource, length, target }
     }
 
-    async fn send(&self, wire: Wire, op: &Op) -> Ended {
+    /// Sends an operation once, by way of `exchange`, and has what came of it on record.
+    pub async fn send<F: Future<Output = io::Result<Ended>>>(
+        &self,
+        op: &Op,
+        exchange: impl FnOnce(String) -> F,
+    ) -> Ended {
         let name: Arc<str> = format!("w{}", op.number).into();
         self.record.saw(
             &self.name,
@@ -157,7 +173,7 @@ impl App {
             },
         );
         let patience = self.millis(2_000, 9_000);
-        let ended = match timeout(patience, self.exchange(wire, op, &name)).await {
+        let ended = match timeout(patience, exchange(name.to_string())).await {
             Ok(Ok(ended)) => ended,
             Ok(Err(error)) => Ended::unknown(error.kind().to_string()),
             Err(_) => Ended::unknown("gave up waiting"),
@@ -170,7 +186,7 @@ impl App {
         ended
     }
 
-    async fn exchange(&self, mut wire: Wire, op: &Op, name: &str) -> io::Result<Ended> {
+    async fn exchange(&self, mut wire: Wire, op: &Op, name: String) -> io::Result<Ended> {
         let body = vec![b'x'; op.length];
         let mut request = format!(
             "PUT /{}/ops/{name} HTTP/1.1\r\nhost: shop\r\nx-op: {name}\r\nx-length: {}\r\n",
@@ -208,26 +224,25 @@ impl App {
         }
         let Some(head) = wire.head().await? else { return Ok(Ended::unknown("closed without an answer")) };
         let body = wire.body(&head).await?;
-        let mut ended = understand(&head, &body);
+        let mut ended = understand(head.status(), |name| head.field(name), &body);
         ended.wire = (head.field("connection") != Some("close")).then_some(wire);
         Ok(ended)
     }
 }
 
 /// What an answer says of its request.
-fn understand(head: &Head, body: &[u8]) -> Ended {
-    let status = Some(head.status());
-    if let Some(word) = head.field("fencing-refused") {
+pub fn understand<'a>(status: u16, field: impl Fn(&str) -> Option<&'a str>, body: &[u8]) -> Ended {
+    if let Some(word) = field("fencing-refused") {
         let problem: serde_json::Value = serde_json::from_slice(body).unwrap_or_default();
         let outcome = match problem["outcome"].as_str() {
             Some("not_applied") => Outcome::NotApplied,
             _ => Outcome::Unknown,
         };
         let reason = Reason::ALL.iter().copied().find(|reason| reason.as_str() == word);
-        return Ended { outcome, status, reason, why: None, wire: None };
+        return Ended { outcome, status: Some(status), reason, why: None, wire: None };
     }
     // What is neither the target's word nor a refusal says nothing; nor does a target's 202, or a proxy's 504.
-    let answered = head.field("x-target").is_some() && head.status() == 200;
+    let answered = field("x-target").is_some() && status == 200;
     let outcome = if answered { Outcome::Answered } else { Outcome::Unknown };
-    Ended { outcome, status, reason: None, why: None, wire: None }
+    Ended { outcome, status: Some(status), reason: None, why: None, wire: None }
 }

@@ -189,6 +189,17 @@ impl Coordinator {
         self.reap_in_time(inner);
     }
 
+    /// Puts on record what it holds.
+    pub fn note_all(&self) {
+        let inner = self.inner();
+        self.record.note(&self.name, format!("holds revision {}", inner.state.revision));
+        for entry in inner.state.read(&[Range::all(Keys::Under(String::new()))]).into_iter().flatten() {
+            let (key, value) = (entry.key, String::from_utf8_lossy(&entry.value).into_owned());
+            let Revision(modified) = entry.modified;
+            self.record.note(&self.name, format!("holds {key} at {modified}: {value}"));
+        }
+    }
+
     /// Who leads a resource at present.
     pub fn leader(&self, resource: &str) -> Option<String> {
         let resource = resource.parse().ok()?;

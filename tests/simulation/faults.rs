@@ -13,6 +13,7 @@ use tokio::time::sleep;
 
 use crate::dice::Dice;
 use crate::network::Host;
+use crate::plan::Plan;
 use crate::process::Process;
 use crate::world::World;
 
@@ -32,6 +33,8 @@ pub enum Kind {
     PowerGuard,
     /// A stamping sidecar's machine loses power.
     PowerStamp,
+    /// A guard is killed, starts again at once, and the leader loses its lease meanwhile.
+    Collapse,
     /// SIGSTOP, and SIGCONT a while later, for the leader's sidecar.
     StopLeader,
     /// The same for any other.
@@ -97,6 +100,7 @@ const KINDS: &[(u64, Kind)] = &[
     (6, Kind::KillGuard),
     (3, Kind::PowerGuard),
     (2, Kind::PowerStamp),
+    (6, Kind::Collapse),
     (10, Kind::StopLeader),
     (3, Kind::StopStamp),
     (4, Kind::StopGuard),
@@ -135,12 +139,12 @@ impl Kind {
     }
 
     /// Whether it may be struck in worlds of every plan.
-    fn fits(self, world: &World) -> bool {
+    pub fn fits(self, plan: &Plan) -> bool {
         match self {
             // DESIGN 3.7: a wiped coordinator together with a door that is lost is outside the guarantee.
-            Kind::Restore | Kind::Wipe => !world.plan.replaced,
-            Kind::Replace => world.plan.replaced,
-            Kind::Repeat => world.plan.taping > 0,
+            Kind::Restore | Kind::Wipe => !plan.replaced,
+            Kind::Replace => plan.replaced,
+            Kind::Repeat => plan.taping > 0,
             _ => true,
         }
     }
@@ -178,7 +182,7 @@ impl Faults {
                 continue;
             }
             let kind = *self.dice.borrow_mut().weighed(KINDS);
-            if kind.fits(&self.world) {
+            if kind.fits(&self.world.plan) {
                 self.once(kind);
             }
         }
@@ -241,7 +245,7 @@ impl Faults {
                     self.at_process(kind, &stamp);
                 }
             }
-            Kind::KillGuard | Kind::PowerGuard | Kind::StopGuard | Kind::TerminateGuard => {
+            Kind::KillGuard | Kind::PowerGuard | Kind::StopGuard | Kind::TerminateGuard | Kind::Collapse => {
                 if let Some(guard) = self.pick(&self.world.guards()) {
                     self.at_process(kind, &guard);
                 }
@@ -289,6 +293,7 @@ impl Faults {
                 network.power(host, false);
                 self.heals(self.millis(100, 1_500), move || network.power(host, true));
             }
+            Kind::Collapse => self.collapse(process),
             Kind::TerminateStamp | Kind::TerminateGuard => process.terminate(),
             Kind::StopLeader | Kind::StopStamp | Kind::StopGuard => self.stop(process),
             Kind::Lag => self.lag(process),
@@ -305,6 +310,22 @@ impl Faults {
         self.heals(span, move || {
             life.stop(false);
             record.note(&name, "goes on");
+        });
+    }
+
+    fn collapse(self: &Rc<Faults>, guard: &Rc<Process>) {
+        guard.kill();
+        let (guard, coordinator) = (Rc::clone(guard), self.world.coordinator.clone());
+        let (lapse, start) = (self.millis(0, 300), self.millis(5, 300));
+        tokio::task::spawn_local(async move {
+            sleep(lapse).await;
+            coordinator.lapse_leader();
+        });
+        tokio::task::spawn_local(async move {
+            sleep(start).await;
+            if guard.wanted.get() {
+                guard.start();
+            }
         });
     }
 
@@ -491,9 +512,6 @@ impl Faults {
     // ---- guards that come and go ----------------------------------------------------------------------------------
 
     fn replace(self: &Rc<Faults>) {
-        if self.world.plan.doors > 1 {
-            return;
-        }
         let Some(old) = self.pick(&self.world.guards()) else { return };
         if !old.wanted.get() || !old.is_running() {
             return;

@@ -28,7 +28,8 @@ pub fn judge(run: &Run) -> Judgement {
     Judgement { wrong, counts: verdict.counts }
 }
 
-fn lines(entries: &[Entry]) -> impl Iterator<Item = &Line> {
+/// The history in a record.
+pub fn lines(entries: &[Entry]) -> impl Iterator<Item = &Line> {
     entries.iter().filter_map(|entry| match entry {
         Entry::Line(line) => Some(line),
         Entry::Note { .. } | Entry::Lapsed { .. } => None,

@@ -1,10 +1,24 @@
 //! The simulation: the product's own guards and stamping sidecars, over a scripted coordinator, scripted targets and a
-//! hostile network, in one thread and in a time of its own. A seed repeats a run exactly.
+//! hostile network, in one thread and in a time of its own. A seed repeats a run exactly. `docs/simulation.md` says what
+//! is simulated, and how to run it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | [`plan`], [`world`] | how large the world of a seed is; what there is in it |
+//! | [`run`] | how a run goes: trouble, calm |
+//! | [`faults`] | what goes wrong |
+//! | [`process`], [`life`], [`clock`] | one process of the product without threads: started, stopped, killed |
+//! | [`network`], [`socket`], [`agenda`] | connections in memory; what is to happen when |
+//! | [`coordinator`] | the store behind a link |
+//! | [`target`], [`app`], [`app_http2`], [`http1`] | what applies writes, and what sends them |
+//! | [`record`], [`judge`], [`report`] | what happened, whether it was right, what many runs come to |
+//! | [`dice`], [`panics`] | randomness that repeats; panics that tokio would keep to itself |
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 mod agenda;
 mod app;
+mod app_http2;
 mod clock;
 mod coordinator;
 mod dice;
@@ -17,57 +31,105 @@ mod panics;
 mod plan;
 mod process;
 mod record;
+mod report;
 mod run;
 mod socket;
+#[cfg(feature = "danger-test-switches")]
+mod taken_out;
 mod target;
 mod world;
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use epochgate::fence::mechanism::Mechanisms;
+use judge::judge;
 use plan::Plan;
+use report::{Report, Summary};
 
-fn text(run: &run::Run) -> Vec<String> {
-    run.entries.iter().map(ToString::to_string).collect()
+/// So many failovers a run.
+const FAILOVERS: usize = 10;
+/// So many seeds where nobody says how many.
+const SEEDS: u64 = 40;
+/// From so many runs on, each kind of fault has to be in one of five of them.
+const MANY: u64 = 100;
+
+/// A number that the environment gives.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok().filter(|text| !text.is_empty())?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is to be a number, and is {text:?}")))
 }
 
+/// `EPOCHGATE_SEEDS` says how many, `EPOCHGATE_FIRST` from which on; `EPOCHGATE_SEED` shows one with all that happened.
 #[test]
-fn a_seed_repeats_a_run_line_by_line() {
-    let one = text(&run::run(Plan::of(7, 5), Mechanisms::all()));
-    let two = text(&run::run(Plan::of(7, 5), Mechanisms::all()));
-    for (first, second) in one.iter().zip(&two) {
-        assert_eq!(first, second);
+fn every_seed_keeps_the_rules() {
+    if let Some(seed) = number("EPOCHGATE_SEED") {
+        return show(seed);
     }
-    assert_eq!(one.len(), two.len());
+    let (first, count) = (number("EPOCHGATE_FIRST").unwrap_or(1), number("EPOCHGATE_SEEDS").unwrap_or(SEEDS));
+    let report = run_all(first, count, Mechanisms::all());
+    println!("{report}");
+    let wrong = report.wrong();
+    for run in wrong.iter().take(3) {
+        println!("\n{}", run.wrong);
+    }
+    let seeds: Vec<u64> = wrong.iter().map(|run| run.seed).collect();
+    assert!(seeds.is_empty(), "these seeds found a violation: {seeds:?}");
+    assert!(report.fewest_failovers() >= FAILOVERS as u64, "a run had fewer than {FAILOVERS} failovers");
+    if count >= MANY {
+        assert!(report.rare().is_empty(), "these faults are too rare: {:?}", report.rare());
+    }
 }
 
-#[test]
-fn seeds() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    let only = number("EPOCHGATE_SEED");
-    let (first, count) =
-        (only.unwrap_or(number("EPOCHGATE_FIRST").unwrap_or(1)), number("EPOCHGATE_SEEDS").unwrap_or(20));
-    let count = if only.is_some() { 1 } else { count };
-    let mut bad = 0;
-    for seed in first..first + count {
-        let begun = std::time::Instant::now();
-        let run = run::run(Plan::of(seed, 10), mechanisms());
-        let judged = judge::judge(&run);
-        if only.is_some() {
-            println!("{}", text(&run).join("\n"));
-            println!("{:#?}", run.plan);
+/// Runs seeds on every core: each has a world, a runtime and a time of its own.
+fn run_all(first: u64, count: u64, mechanisms: Mechanisms) -> Report {
+    let (next, report) = (AtomicU64::new(first), Mutex::new(Report::default()));
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= first + count {
+                        return;
+                    }
+                    let run = run::run(Plan::of(seed, FAILOVERS), mechanisms);
+                    let summary = Summary::of(&run, &judge(&run));
+                    if !summary.wrong.is_empty() {
+                        eprintln!("{}", summary.wrong.lines().next().unwrap_or_default());
+                    }
+                    report.lock().unwrap().add(summary);
+                    let done = seed - first + 1;
+                    if done.is_multiple_of(500) {
+                        eprintln!("{done} of {count} seeds");
+                    }
+                }
+            });
         }
-        eprintln!(
-            "seed {seed}: {:.1}s simulated, {} failovers, {:?}, {:?} real",
-            run.took.as_secs_f64(),
-            run.failovers,
-            judged.counts,
-            begun.elapsed()
-        );
-        for wrong in &judged.wrong {
-            eprintln!("  {wrong}");
-        }
-        bad += u32::from(!judged.wrong.is_empty());
+    });
+    report.into_inner().unwrap()
+}
+
+/// One seed with everything that happened; `EPOCHGATE_HISTORY` names a file for its history.
+fn show(seed: u64) {
+    let run = run::run(Plan::of(seed, FAILOVERS), mechanisms());
+    for entry in &run.entries {
+        println!("{entry}");
     }
-    assert_eq!(bad, 0, "so many seeds found something");
+    if let Some(path) = std::env::var_os("EPOCHGATE_HISTORY") {
+        let lines: String = judge::lines(&run.entries).map(|line| line.to_json() + "\n").collect();
+        std::fs::write(path, lines).unwrap();
+    }
+    let judged = judge(&run);
+    let summary = Summary::of(&run, &judged);
+    println!("{:#?}\n{:?}\n{:?}", run.plan, run.faults, judged.counts);
+    println!(
+        "{} failovers in {:.1} s; well again after {:.1} s",
+        run.failovers,
+        run.took.as_secs_f64(),
+        run.recovered.as_secs_f64()
+    );
+    assert!(summary.wrong.is_empty(), "{}", summary.wrong);
 }
 
 #[cfg(not(feature = "danger-test-switches"))]
@@ -75,9 +137,33 @@ fn mechanisms() -> Mechanisms {
     Mechanisms::all()
 }
 
-/// What the tests took out, by `EPOCHGATE_DANGER_WITHOUT=drain,lost_writes`.
+/// What is to be left out of a shown run, by `EPOCHGATE_DANGER_WITHOUT=drain,lost_writes`.
 #[cfg(feature = "danger-test-switches")]
 fn mechanisms() -> Mechanisms {
     let names = std::env::var("EPOCHGATE_DANGER_WITHOUT").unwrap_or_default();
     Mechanisms::without_named(&names).expect("it names mechanisms")
+}
+
+#[test]
+fn a_seed_repeats_a_run_line_by_line() {
+    for seed in [7, 11, 23] {
+        let text = || -> Vec<String> {
+            run::run(Plan::of(seed, 5), Mechanisms::all()).entries.iter().map(ToString::to_string).collect()
+        };
+        let (one, two) = (text(), text());
+        for (first, second) in one.iter().zip(&two) {
+            assert_eq!(first, second, "seed {seed}");
+        }
+        assert_eq!(one.len(), two.len(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_target_that_goes_on_for_too_long_breaks_the_order() {
+    let exceeds = |seed| Plan { exceeds: true, ..Plan::of(seed, FAILOVERS) };
+    let found = (1..=20).find(|seed| {
+        let run = run::run(exceeds(*seed), Mechanisms::all());
+        judge(&run).wrong.iter().any(|wrong| wrong.contains("(R1)"))
+    });
+    assert!(found.is_some(), "the condition of docs/safety.md is needed, and 20 seeds without it saw nothing");
 }

@@ -26,6 +26,8 @@ pub struct Plan {
     pub quarantine: Duration,
     pub response_timeout: Duration,
     pub send_timeout: Duration,
+    /// Whether services speak HTTP/2 too.
+    pub http2: bool,
     /// Whether guards close without a session.
     pub closes: bool,
     /// Whether what is not armed is refused rather than held.
@@ -47,7 +49,7 @@ impl Plan {
         let send_timeout = dice.millis(300, 700);
         let least = response_timeout + send_timeout + SLOWEST + Duration::from_millis(200);
         let resources = if dice.percent(25) { 2 } else { 1 };
-        Plan {
+        let mut plan = Plan {
             seed,
             writers: if dice.percent(35) { 3 } else { 2 },
             targets: if dice.percent(20) { 2 } else { 1 },
@@ -59,13 +61,16 @@ impl Plan {
             quarantine: least + dice.millis(0, 1_000),
             response_timeout,
             send_timeout,
+            http2: dice.percent(25),
             closes: dice.percent(30),
             refuse_unarmed: dice.percent(20),
-            replaced: dice.percent(30),
+            replaced: false,
             taping: if dice.percent(60) { 10 } else { 0 },
             failovers,
             exceeds: false,
-        }
+        };
+        plan.replaced = plan.doors == 1 && dice.percent(50);
+        plan
     }
 
     /// How long after its connection's end the target may go on with a write: a little less than the guards wait by

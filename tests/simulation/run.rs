@@ -11,6 +11,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep};
 
 use crate::faults::{Faults, Kind};
+use crate::judge;
 use crate::panics;
 use crate::plan::Plan;
 use crate::record::Entry;
@@ -32,7 +33,8 @@ pub struct Run {
     pub failovers: usize,
     /// Simulated.
     pub took: Duration,
-    /// From the end of the faults to the first acknowledged write.
+    /// From the end of the faults until every resource was written to again.
+    pub recovered: Duration,
     pub panics: Vec<String>,
 }
 
@@ -64,7 +66,8 @@ async fn live(plan: Plan, mechanisms: Mechanisms) -> Run {
     faults.heal();
     world.calm();
     faults.over(RECOVERED_WITHIN);
-    recover(&world).await;
+    let recovered = recover(&world).await;
+    world.coordinator.note_all();
     let took = begun.elapsed();
     let run = Run {
         plan,
@@ -72,6 +75,7 @@ async fn live(plan: Plan, mechanisms: Mechanisms) -> Run {
         faults: faults.counts(),
         failovers: failovers.count(),
         took,
+        recovered,
         panics: Vec::new(),
     };
     // Faults that were spread over a time may have come after the others were healed.
@@ -80,16 +84,19 @@ async fn live(plan: Plan, mechanisms: Mechanisms) -> Run {
     run
 }
 
-/// Waits until every resource has an acknowledged write at every target, or for the time that this may take.
-async fn recover(world: &Rc<World>) {
+/// Waits until every resource has an acknowledged write, or for the time that this may take; returns how long it took.
+async fn recover(world: &Rc<World>) -> Duration {
     let (from, begun) = (world.record.len(), Instant::now());
     let wanted = world.plan.resources.len();
+    let mut recovered = None;
     loop {
-        sleep(Duration::from_secs(1)).await;
-        let well: BTreeSet<String> = world.record.look(from, |entries| crate::judge::acknowledged(entries));
-        let done = well.len() >= wanted && begun.elapsed() >= CALM;
-        if done || begun.elapsed() > RECOVERED_WITHIN {
-            return;
+        sleep(Duration::from_millis(250)).await;
+        let well = world.record.look(from, judge::acknowledged).len() >= wanted;
+        if well && recovered.is_none() {
+            recovered = Some(begun.elapsed());
+        }
+        if (well && begun.elapsed() >= CALM) || begun.elapsed() > RECOVERED_WITHIN {
+            return recovered.unwrap_or(begun.elapsed());
         }
     }
 }

@@ -226,11 +226,15 @@ impl Target {
             biased;
             () = sleep_until(at) => {}
             over = self.network.over(connection), if !self.plan.exceeds => {
-                // A target that sees its client go may drop the write, or go on; but not for ever.
-                if self.percent(15) {
-                    return;
-                }
-                sleep_until(at.min(over + self.plan.over_within())).await;
+                // A target that sees its client go may drop the write, or go on as before, or longer; but not for ever.
+                let longest = self.dice.borrow_mut().between(Duration::ZERO, self.plan.over_within());
+                let throw = self.dice.borrow_mut().below(100);
+                let wait = match throw {
+                    0..15 => return,
+                    15..60 => over + longest,
+                    _ => at,
+                };
+                sleep_until(wait.min(over + self.plan.over_within())).await;
             }
         }
         let seq = self.applied.get() + 1;
