@@ -24,6 +24,8 @@ use crate::control::{self, Ended, Handle};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
 use crate::coordinator::store::{Store, StoreError};
+#[cfg(feature = "danger-test-switches")]
+use crate::disk::AilingDisk;
 use crate::disk::{Disk, HostDisk};
 use crate::event::history::History;
 use crate::event::{Event, EventSink, Listening};
@@ -64,11 +66,23 @@ impl World {
         World {
             clock: Arc::new(HostClock),
             entropy: Arc::new(HostEntropy),
-            disk: Arc::new(HostDisk),
+            disk: disk(),
             store: None,
             mechanisms: mechanisms(),
         }
     }
+}
+
+#[cfg(not(feature = "danger-test-switches"))]
+fn disk() -> Arc<dyn Disk> {
+    Arc::new(HostDisk)
+}
+
+/// `EPOCHGATE_DANGER_DISK` names the file in which a test says what ails the disk.
+#[cfg(feature = "danger-test-switches")]
+fn disk() -> Arc<dyn Disk> {
+    let words = std::env::var_os("EPOCHGATE_DANGER_DISK");
+    words.map_or_else(|| Arc::new(HostDisk) as Arc<dyn Disk>, |words| Arc::new(AilingDisk::told_by(words.into())))
 }
 
 #[cfg(not(feature = "danger-test-switches"))]

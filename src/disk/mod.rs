@@ -4,6 +4,8 @@
 //! What is promised of each operation is what a crash (power loss included) leaves: a write stands after the file's
 //! `sync`, a name after the folder's `sync_dir`, and before that each may be there, in part, or not at all.
 
+#[cfg(feature = "danger-test-switches")]
+mod ailing;
 mod faulty;
 
 use std::fs::{self, File, OpenOptions};
@@ -13,6 +15,8 @@ use std::path::Path;
 
 use rustix::fs::FlockOperation;
 
+#[cfg(feature = "danger-test-switches")]
+pub use ailing::AilingDisk;
 pub use faulty::{Fault, FaultyDisk};
 
 /// Where files are kept. Every call blocks.
