@@ -86,6 +86,12 @@ impl Connection {
         Ok(Connection { stream, peer: to, read: Vec::new(), method: String::new() })
     }
 
+    /// Waits for each answer, and for each byte to leave, no longer than this.
+    pub fn patience(&self, limit: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(limit))?;
+        self.stream.set_write_timeout(Some(limit))
+    }
+
     /// Sends a whole request with a `Content-Length` (none for an empty body of GET, HEAD, DELETE) and reads the answer.
     /// Can be called again for as long as the connection lasts.
     pub fn request(&mut self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> io::Result<Answer> {

@@ -1,7 +1,7 @@
 //! A real etcd for a test: on free ports of 127.0.0.1, with a data directory of its own, ended with the test.
 
 use std::fs::File;
-use std::net::TcpListener;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::process::{LONG, Launch, program};
 
 /// How long an etcd may take to answer; a slow machine needs a part of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -35,6 +37,24 @@ pub struct Options {
     pub tls: Option<PathBuf>,
     /// More flags.
     pub flags: Vec<String>,
+    /// Where each member is to live; 127.0.0.1 where there are none.
+    pub hosts: Vec<Host>,
+}
+
+/// Where something lives.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The network namespace that has the address, where it is not the caller's.
+    pub namespace: Option<PathBuf>,
+}
+
+impl Default for Host {
+    /// Here.
+    fn default() -> Host {
+        Host { ip: Ipv4Addr::LOCALHOST.into(), namespace: None }
+    }
 }
 
 /// One etcd process. Dropping it ends it.
@@ -43,7 +63,10 @@ pub struct Etcd {
     flags: Vec<String>,
     folder: TempDir,
     url: String,
-    health: u16,
+    health: SocketAddr,
+    host: Host,
+    /// What a restored member has to be told anew.
+    identity: Vec<String>,
 }
 
 impl Etcd {
@@ -88,14 +111,56 @@ impl Etcd {
 
     /// Starts again after [`Etcd::kill`], at the same address, and waits until it serves.
     pub async fn restart(&mut self) {
+        self.begin_again();
+        self.await_service().await;
+    }
+
+    /// The first half of [`Etcd::restart`]: a member serves only when others do.
+    pub fn begin_again(&mut self) {
         self.kill();
         self.spawn();
+    }
+
+    /// Waits until it serves.
+    pub async fn await_service(&mut self) {
         assert!(self.serves().await, "etcd ended at its start: {}", self.log());
+    }
+
+    /// Whether it was started, and not killed since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
+    }
+
+    /// Where it lives.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// Writes all that it knows to a file; false where it does not answer.
+    pub fn snapshot(&self, to: &Path) -> bool {
+        let etcdctl = Launch::program("etcdctl").args(["--endpoints", &self.url, "--command-timeout=5s"]);
+        etcdctl.args(["snapshot", "save"]).arg(to).run(LONG).wait(LONG).success()
+    }
+
+    /// Gives it the memory of an earlier moment; only after [`Etcd::wipe`], and the same to every member.
+    #[track_caller]
+    pub fn restore(&self, from: &Path) {
+        let data = self.folder.path().join("data");
+        let etcdctl = Launch::program("etcdctl").args(["snapshot", "restore"]).arg(from).args(&self.identity);
+        let mut restored = etcdctl.arg("--data-dir").arg(&data).run(LONG);
+        assert!(restored.wait(LONG).success(), "{}", restored.recent());
     }
 
     fn spawn(&mut self) {
         let log = File::options().create(true).append(true).open(self.folder.path().join("log")).unwrap();
-        let mut command = Command::new(binary());
+        let mut command = match &self.host.namespace {
+            None => Command::new(binary()),
+            Some(namespace) => {
+                let mut command = Command::new(program("nsenter"));
+                command.arg(format!("--net={}", namespace.display())).arg("--").arg(binary());
+                command
+            }
+        };
         command.args(&self.flags).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         // What the environment says about another etcd is not meant for this one.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("ETCD_")) {
@@ -157,14 +222,17 @@ pub async fn cluster(members: usize, options: &Options) -> Vec<Etcd> {
 
 fn prepare(members: usize, options: &Options) -> Vec<Etcd> {
     let ports = free_ports(3 * members);
-    let peers: Vec<String> = ports.chunks(3).map(|ports| format!("http://127.0.0.1:{}", ports[1])).collect();
+    let host = |member: usize| options.hosts.get(member).cloned().unwrap_or_default();
+    let peers: Vec<String> =
+        ports.chunks(3).enumerate().map(|(i, ports)| format!("http://{}:{}", host(i).ip, ports[1])).collect();
     let initial: Vec<String> = peers.iter().enumerate().map(|(i, peer)| format!("m{i}={peer}")).collect();
     let member = |(i, ports): (usize, &[u16])| {
         let folder = tempfile::tempdir().unwrap();
         let scheme = if options.tls.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://127.0.0.1:{}", ports[0]);
+        let host = host(i);
+        let url = format!("{scheme}://{}:{}", host.ip, ports[0]);
         let data = folder.path().join("data").display().to_string();
-        let health = format!("http://127.0.0.1:{}", ports[2]);
+        let health = SocketAddr::new(host.ip, ports[2]);
         let pairs = [
             ("--name", format!("m{i}")),
             ("--data-dir", data),
@@ -173,7 +241,7 @@ fn prepare(members: usize, options: &Options) -> Vec<Etcd> {
             ("--listen-peer-urls", peers[i].clone()),
             ("--initial-advertise-peer-urls", peers[i].clone()),
             ("--initial-cluster", initial.join(",")),
-            ("--listen-metrics-urls", health),
+            ("--listen-metrics-urls", format!("http://{health}")),
             // Faster than the defaults: a lease may be as short as a second.
             ("--heartbeat-interval", "50".into()),
             ("--election-timeout", "500".into()),
@@ -191,7 +259,13 @@ fn prepare(members: usize, options: &Options) -> Vec<Etcd> {
             }
         }
         flags.extend(options.flags.iter().cloned());
-        Etcd { child: None, flags, folder, url, health: ports[2] }
+        let identity = [
+            ("--name", format!("m{i}")),
+            ("--initial-cluster", initial.join(",")),
+            ("--initial-advertise-peer-urls", peers[i].clone()),
+        ];
+        let identity = identity.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect();
+        Etcd { child: None, flags, folder, url, health, host, identity }
     };
     ports.chunks(3).enumerate().map(member).collect()
 }
@@ -203,9 +277,9 @@ fn free_ports(count: usize) -> Vec<u16> {
 }
 
 /// Whether etcd's own health page says so, which takes a leader.
-async fn healthy(port: u16) -> bool {
+async fn healthy(page: SocketAddr) -> bool {
     let ask = async {
-        let mut connection = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        let mut connection = tokio::net::TcpStream::connect(page).await.ok()?;
         connection.write_all(b"GET /health HTTP/1.0\r\n\r\n").await.ok()?;
         let mut answer = Vec::new();
         connection.read_to_end(&mut answer).await.ok()?;

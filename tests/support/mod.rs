@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
 pub mod client;
+pub mod dice;
 pub mod etcd;
 pub mod history;
+pub mod faulty_link;
 pub mod link;
 pub mod load;
 pub mod nginx;

@@ -109,6 +109,24 @@ impl Launch {
         self
     }
 
+    /// Runs it in another network namespace: the file that keeps it. Say everything else before.
+    #[must_use]
+    pub fn inside(self, namespace: &Path) -> Launch {
+        let mut launch = Launch::at(&self.name, &program("nsenter"));
+        launch.command.arg(format!("--net={}", namespace.display())).arg("--");
+        launch.command.arg(self.command.get_program()).args(self.command.get_args());
+        for (key, value) in self.command.get_envs() {
+            match value {
+                Some(value) => launch.command.env(key, value),
+                None => launch.command.env_remove(key),
+            };
+        }
+        if let Some(folder) = self.command.get_current_dir() {
+            launch.command.current_dir(folder);
+        }
+        launch
+    }
+
     /// Runs it in this folder.
     #[must_use]
     pub fn dir(mut self, folder: &Path) -> Launch {
@@ -167,6 +185,20 @@ impl Process {
     #[track_caller]
     pub fn resume(&self) {
         self.signal(Signal::CONT);
+    }
+
+    /// SIGSTOP, unless it has ended.
+    pub fn pause_if_running(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::STOP);
+        }
+    }
+
+    /// SIGCONT, unless it has ended.
+    pub fn resume_if_running(&self) {
+        if let Some(pid) = self.pid() {
+            let _ = kill_process(pid, Signal::CONT);
+        }
     }
 
     /// SIGTERM. To wait for the end is another call.

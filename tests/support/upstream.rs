@@ -13,7 +13,7 @@ mod script;
 mod serve;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -26,6 +26,9 @@ use tokio::sync::{Notify, oneshot};
 
 pub use script::Script;
 use serve::Received;
+
+/// How many writes a failing test prints.
+const PRINTED: usize = 200;
 
 /// A request's head, as it came in.
 #[derive(Clone, Debug)]
@@ -92,8 +95,13 @@ pub struct Upstream {
 impl Upstream {
     /// Starts one on a free port.
     pub fn start() -> Upstream {
+        Upstream::start_at(IpAddr::from(Ipv4Addr::LOCALHOST))
+    }
+
+    /// Starts one on a free port of this address.
+    pub fn start_at(host: IpAddr) -> Upstream {
         let shared = Arc::new(Shared { began: Instant::now(), state: Mutex::default(), opened: Notify::new() });
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("there is a free port");
+        let listener = std::net::TcpListener::bind((host, 0)).expect("there is a free port");
         listener.set_nonblocking(true).expect("a listener can be set to non-blocking");
         let address = listener.local_addr().expect("it is bound");
         let (end, ended) = oneshot::channel();
@@ -165,6 +173,12 @@ impl Upstream {
         assert!(epochs.is_sorted(), "an old write was applied after a new one: {epochs:?}");
     }
 
+    /// Whether every write whose head came was applied or given up.
+    pub fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.log.len() >= state.arrived.iter().filter(|arrived| arrived.is_write()).count()
+    }
+
     /// What is stored under a path.
     pub fn stored(&self, path: &str) -> Option<Bytes> {
         self.shared.lock().stored.get(path).cloned()
@@ -179,8 +193,9 @@ impl Drop for Upstream {
             let _ = thread.join();
         }
         if std::thread::panicking() {
-            eprintln!("---- the upstream's log:");
-            for write in self.log() {
+            let log = self.log();
+            eprintln!("---- the upstream's log, its last {PRINTED} of {}:", log.len());
+            for write in &log[log.len().saturating_sub(PRINTED)..] {
                 let (head, stamp) = (&write.head, write.stamp.as_deref().unwrap_or("no stamp"));
                 let fate = if write.complete { "applied" } else { "truncated" };
                 let (at, length) = (write.at.as_secs_f64(), write.body.len());

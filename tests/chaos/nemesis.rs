@@ -1,0 +1,449 @@
+//! Does to a world what a plan says, and undoes it.
+//!
+//! A step claims whom it is done to until it is undone, so that no two steps undo each other; several are in force at
+//! a time. Wiping and restoring etcd claim the whole network: a door that is cut off while its coordinator loses its
+//! memory is outside the guarantee (docs/safety.md).
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use epochgate::verify::Outside;
+
+use crate::plan::{Fault, Plan, Step};
+use crate::support::dice::Dice;
+use crate::support::etcd::Etcd;
+use crate::support::faulty_link::Weather;
+use crate::support::process::{LONG, eventually};
+use crate::support::sidecar::wait_for;
+use crate::world::{World, killed, member};
+
+/// The steps of a handoff at which a guard can be made to kill itself.
+const STEPS: [&str; 9] =
+    ["verified", "persisted", "fence", "fenced", "drained", "marked", "open", "opened", "reported"];
+
+type Undo = Box<dyn for<'w, 'g> FnOnce(&'w mut World<'g>)>;
+
+/// What is in force.
+struct Active {
+    claims: Vec<String>,
+    until: Instant,
+    undo: Undo,
+}
+
+/// At work.
+#[derive(Default)]
+pub struct Nemesis {
+    active: Vec<Active>,
+    /// How often each fault was done.
+    pub done: BTreeMap<Fault, usize>,
+    /// What it saw that should not be: a process that ended by itself.
+    pub complaints: Vec<String>,
+    snapshot: Option<PathBuf>,
+    snapshots: usize,
+}
+
+impl Nemesis {
+    /// Does all of it, and undoes it.
+    pub fn carry_out(&mut self, plan: &Plan, world: &mut World<'_>) {
+        for (number, step) in plan.steps.iter().enumerate() {
+            self.wait(step.after, world);
+            if number % 5 == 2 {
+                self.take_snapshot(world);
+            }
+            if step.fault.needs_networks() && !world.ground.has_networks() {
+                continue;
+            }
+            self.begin(step, world);
+        }
+        while !self.active.is_empty() {
+            self.await_next(world);
+        }
+        self.look_after(world);
+    }
+
+    /// Lets time pass, and undoes what is due.
+    fn wait(&mut self, span: Duration, world: &mut World<'_>) {
+        let until = Instant::now() + span;
+        loop {
+            self.undo_due(world);
+            self.look_after(world);
+            let now = Instant::now();
+            if now >= until {
+                return;
+            }
+            thread::sleep((until - now).min(Duration::from_millis(50)));
+        }
+    }
+
+    fn undo_due(&mut self, world: &mut World<'_>) {
+        let now = Instant::now();
+        let (due, rest): (Vec<_>, Vec<_>) = self.active.drain(..).partition(|active| active.until <= now);
+        self.active = rest;
+        for active in due {
+            (active.undo)(world);
+        }
+    }
+
+    /// Waits until the next of what is in force is over.
+    fn await_next(&mut self, world: &mut World<'_>) {
+        let next = self.active.iter().map(|active| active.until).min();
+        let span = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()));
+        self.wait(span + Duration::from_millis(1), world);
+    }
+
+    fn is_free(&self, name: &str) -> bool {
+        !self.active.iter().any(|active| active.claims.iter().any(|claim| claim == name))
+    }
+
+    fn hold(&mut self, claims: &[&str], step: &Step, undo: impl for<'w, 'g> FnOnce(&'w mut World<'g>) + 'static) {
+        let claims = claims.iter().map(|claim| (*claim).to_owned()).collect();
+        self.active.push(Active { claims, until: Instant::now() + step.lasts, undo: Box::new(undo) });
+    }
+
+    /// One of so many whose names are free; waits until one is.
+    fn choose(&mut self, world: &mut World<'_>, dice: &mut Dice, prefer: Option<usize>, names: &[String]) -> usize {
+        loop {
+            let free: Vec<usize> = (0..names.len()).filter(|index| self.is_free(&names[*index])).collect();
+            if let Some(preferred) = prefer.filter(|preferred| free.contains(preferred))
+                && dice.per_mille(650)
+            {
+                return preferred;
+            }
+            if !free.is_empty() {
+                return *dice.one(&free);
+            }
+            self.await_next(world);
+        }
+    }
+
+    fn stamp(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
+        let names: Vec<String> = world.stamps.iter().map(|stamp| stamp.id.clone()).collect();
+        let leader = world.stamps.iter().position(crate::node::Node::leads);
+        self.choose(world, dice, leader, &names)
+    }
+
+    fn guard(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
+        let names: Vec<String> = world.guards.iter().map(|guard| guard.id.clone()).collect();
+        self.choose(world, dice, None, &names)
+    }
+
+    /// Waits until nobody does anything to any of these.
+    fn await_free(&mut self, names: &[&str], world: &mut World<'_>) {
+        while !names.iter().all(|name| self.is_free(name)) {
+            self.await_next(world);
+        }
+    }
+
+    /// What nobody killed has to run.
+    fn look_after(&mut self, world: &mut World<'_>) {
+        for node in world.guards.iter_mut().chain(&mut world.stamps) {
+            let free = !self.active.iter().any(|active| active.claims.iter().any(|claim| *claim == node.id));
+            if free && !node.is_running() {
+                let said = node.process.as_ref().map(crate::support::process::Process::recent).unwrap_or_default();
+                self.complaints.push(format!("{} ended by itself:\n{said}", node.id));
+                node.start(&[]);
+            }
+        }
+    }
+
+    fn take_snapshot(&mut self, world: &World<'_>) {
+        let to = world.folder.path().join(format!("snapshot-{}", self.snapshots));
+        self.snapshots += 1;
+        let free = (0..world.members.len()).find(|number| self.is_free(&member(*number)));
+        if free.is_some_and(|number| world.members[number].snapshot(&to)) {
+            self.snapshot = Some(to);
+        }
+    }
+
+    fn begin(&mut self, step: &Step, world: &mut World<'_>) {
+        let mut dice = Dice::of(step.pick);
+        let dice = &mut dice;
+        *self.done.entry(step.fault).or_default() += 1;
+        match step.fault {
+            Fault::KillStamp => {
+                let at = self.stamp(world, dice);
+                world.stamps[at].kill();
+                killed(&world.record, &world.stamps[at].id);
+                let id = world.stamps[at].id.clone();
+                self.hold(&[&id], step, move |world| world.stamps[at].start(&[]));
+            }
+            Fault::KillGuard => {
+                let at = self.guard(world, dice);
+                world.guards[at].kill();
+                killed(&world.record, &world.guards[at].id);
+                let id = world.guards[at].id.clone();
+                self.hold(&[&id], step, move |world| world.guards[at].start(&[]));
+            }
+            Fault::KillGuardAtStep => self.kill_at_a_step(step, world, dice),
+            Fault::PauseStamp => {
+                let at = self.stamp(world, dice);
+                let id = world.stamps[at].id.clone();
+                pause(&world.stamps[at]);
+                self.hold(&[&id], step, move |world| resume(&world.stamps[at]));
+            }
+            Fault::PauseGuard => {
+                let at = self.guard(world, dice);
+                let id = world.guards[at].id.clone();
+                pause(&world.guards[at]);
+                self.hold(&[&id], step, move |world| resume(&world.guards[at]));
+            }
+            Fault::StopStamp => {
+                let at = self.stamp(world, dice);
+                let id = world.stamps[at].id.clone();
+                let stopped = world.stamps[at].stop(LONG);
+                self.complaints.extend(stopped.err());
+                self.hold(&[&id], step, move |world| world.stamps[at].start(&[]));
+            }
+            Fault::StopGuard => {
+                let at = self.guard(world, dice);
+                let id = world.guards[at].id.clone();
+                let stopped = world.guards[at].stop(LONG);
+                self.complaints.extend(stopped.err());
+                self.hold(&[&id], step, move |world| world.guards[at].start(&[]));
+            }
+            Fault::StepDown => step_down(world),
+            Fault::KillMember | Fault::PauseMember | Fault::LoseQuorum => self.trouble_members(step, world, dice),
+            Fault::Wipe | Fault::Restore => self.lose_memory(step.fault, world),
+            Fault::Weather
+            | Fault::StampCutThere
+            | Fault::StampCutBack
+            | Fault::TargetCutThere
+            | Fault::TargetCutBack => self.change_weather(step, world, dice),
+            Fault::DiskWrites | Fault::DiskSyncs | Fault::DiskSlow | Fault::DiskFull => {
+                self.trouble_a_disk(step, world, dice);
+            }
+            Fault::GuardUnheard
+            | Fault::GuardDeaf
+            | Fault::StampUnheard
+            | Fault::StampDeaf
+            | Fault::LagMember
+            | Fault::MembersApart
+            | Fault::GuardAtStaleMember => self.partition(step, world, dice),
+        }
+    }
+
+    /// The guard is started so that it kills itself at a step of its next handoff; then there is one.
+    fn kill_at_a_step(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        let at = self.guard(world, dice);
+        let id = world.guards[at].id.clone();
+        let name = *dice.one(&STEPS);
+        let next = world.epoch() + 1;
+        world.guards[at].kill();
+        killed(&world.record, &id);
+        world.guards[at].start(&[("EPOCHGATE_DANGER_FAILPOINT", &format!("{name}@{next}+"))]);
+        step_down(world);
+        self.hold(&[&id], step, move |world| {
+            world.guards[at].kill();
+            killed(&world.record, &world.guards[at].id);
+            world.guards[at].start(&[]);
+        });
+    }
+
+    fn trouble_members(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        let names: Vec<String> = (0..world.members.len()).map(member).collect();
+        // One at a time, or quorum is lost by accident: that has its own name.
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        self.await_free(&all, world);
+        let first = dice.below(world.members.len());
+        match step.fault {
+            Fault::PauseMember => {
+                world.members[first].pause();
+                self.hold(&[&names[first]], step, move |world| world.members[first].resume());
+            }
+            Fault::KillMember => {
+                world.members[first].kill();
+                self.hold(&[&names[first]], step, move |world| world.members[first].begin_again());
+            }
+            _ => {
+                let second = (first + 1) % world.members.len();
+                let kills = dice.per_mille(500);
+                for at in [first, second] {
+                    if kills { world.members[at].kill() } else { world.members[at].pause() }
+                }
+                self.hold(&all, step, move |world| {
+                    for at in [first, second] {
+                        if kills { world.members[at].begin_again() } else { world.members[at].resume() }
+                    }
+                });
+            }
+        }
+    }
+
+    /// etcd is wiped, or restored from an earlier moment. Nobody campaigns while its grants are read for the last time.
+    fn lose_memory(&mut self, fault: Fault, world: &mut World<'_>) {
+        while !self.active.is_empty() {
+            self.await_next(world);
+        }
+        let snapshot = self.snapshot.take().filter(|_| fault == Fault::Restore);
+        for member in &mut world.members {
+            wait_for(member.await_service());
+        }
+        eventually("every guard is in touch with its coordinator", LONG, || {
+            world.guards.iter().all(|guard| guard.status()["coordinator"]["up"] == true)
+        });
+        world.stamps.iter().for_each(pause);
+        thread::sleep(Duration::from_millis(300));
+        world.note_grants();
+        world.record.note("nemesis", Outside::Rewound);
+        world.members.iter_mut().for_each(Etcd::kill);
+        world.members.iter().for_each(Etcd::wipe);
+        if let Some(snapshot) = &snapshot {
+            world.members.iter().for_each(|member| member.restore(snapshot));
+        }
+        world.members.iter_mut().for_each(Etcd::begin_again);
+        world.stamps.iter().for_each(resume);
+        for member in &mut world.members {
+            wait_for(member.await_service());
+        }
+    }
+
+    fn change_weather(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        self.await_free(&["links"], world);
+        let ms = Duration::from_millis;
+        let one = |links: &[crate::support::faulty_link::FaultyLink], dice: &mut Dice, weather: Weather| {
+            // One of them, or all.
+            let only = dice.below(links.len() + 1);
+            for (number, link) in links.iter().enumerate() {
+                if only == links.len() || only == number {
+                    link.set(weather.clone());
+                }
+            }
+        };
+        let there = Weather { cut_there: true, ..Weather::default() };
+        let back = Weather { cut_back: true, ..Weather::default() };
+        match step.fault {
+            Fault::StampCutThere => one(&world.to_guards, dice, there),
+            Fault::StampCutBack => one(&world.to_guards, dice, back),
+            Fault::TargetCutThere => one(&world.to_target, dice, there),
+            Fault::TargetCutBack => one(&world.to_target, dice, back),
+            _ => {
+                let delay = dice.span(ms(0), ms(400));
+                let stormy = Weather {
+                    delay,
+                    breaks: *dice.one(&[0, 5, 40]),
+                    repeats: *dice.one(&[0, 50, 300]),
+                    repeats_after: dice.span(ms(10), ms(6000)),
+                    ..Weather::default()
+                };
+                world.to_stamps.iter().chain(&world.to_guards).for_each(|link| link.set(stormy.clone()));
+                // What is on its way to the target is over soon after its connection, and comes once.
+                let short = Weather { delay: delay.min(ms(150)), repeats: 0, ..stormy };
+                world.to_target.iter().for_each(|link| link.set(short.clone()));
+            }
+        }
+        self.hold(&["links"], step, |world| world.clear());
+    }
+
+    fn trouble_a_disk(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        let at = self.guard(world, dice);
+        let id = world.guards[at].id.clone();
+        let words = world.guards[at].ailment();
+        let ballast = world.guards[at].state.join("ballast");
+        let words_now = match step.fault {
+            Fault::DiskWrites => "write".to_owned(),
+            Fault::DiskSyncs => (*dice.one(&["sync", "sync create", "sync rename"])).to_owned(),
+            Fault::DiskSlow => format!("slow={}", 50 + dice.below(700)),
+            // The file at hand fails once, and there is no room for another.
+            _ => {
+                fill(&ballast);
+                "sync".to_owned()
+            }
+        };
+        std::fs::write(&words, words_now).expect("it is in a temporary folder");
+        // Something has to be written, so that it is noticed.
+        step_down(world);
+        if step.fault == Fault::DiskFull {
+            thread::sleep(Duration::from_millis(300));
+            let _ = std::fs::remove_file(&words);
+        }
+        self.hold(&[&id], step, move |_| {
+            let _ = std::fs::remove_file(&words);
+            let _ = std::fs::remove_file(&ballast);
+        });
+    }
+
+    fn partition(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        let members: Vec<String> = (0..world.members.len()).map(member).collect();
+        let (cuts, claims): (Vec<(String, String)>, Vec<String>) = match step.fault {
+            Fault::GuardUnheard | Fault::GuardDeaf => {
+                let at = self.guard(world, dice);
+                let id = world.guards[at].id.clone();
+                (one_way(&id, &members, step.fault == Fault::GuardDeaf), vec![id])
+            }
+            Fault::StampUnheard | Fault::StampDeaf => {
+                let at = self.stamp(world, dice);
+                let id = world.stamps[at].id.clone();
+                (one_way(&id, &members, step.fault == Fault::StampDeaf), vec![id])
+            }
+            fault => {
+                let all: Vec<&str> = members.iter().map(String::as_str).collect();
+                self.await_free(&all, world);
+                let first = dice.below(members.len());
+                let lagging = members[first].clone();
+                let others: Vec<String> = members.iter().filter(|member| **member != lagging).cloned().collect();
+                let second = others[dice.below(others.len())].clone();
+                let mut claims = members.clone();
+                let cuts = match fault {
+                    // Neither hears the other; the third hears both.
+                    Fault::MembersApart if dice.per_mille(500) => {
+                        [one_way(&lagging, &[second.clone()], false), one_way(&lagging, &[second], true)].concat()
+                    }
+                    Fault::MembersApart => one_way(&lagging, &[second], false),
+                    Fault::GuardAtStaleMember => {
+                        let at = self.guard(world, dice);
+                        let id = world.guards[at].id.clone();
+                        claims.push(id.clone());
+                        let stale = [one_way(&lagging, &others, false), one_way(&lagging, &others, true)].concat();
+                        [stale, one_way(&id, &others, false), one_way(&id, &others, true)].concat()
+                    }
+                    _ => [one_way(&lagging, &others, false), one_way(&lagging, &others, true)].concat(),
+                };
+                (cuts, claims)
+            }
+        };
+        cuts.iter().for_each(|(from, to)| world.ground.cut(from, to));
+        let claims: Vec<&str> = claims.iter().map(String::as_str).collect();
+        self.hold(&claims, step, move |world| cuts.iter().for_each(|(from, to)| world.ground.mend(from, to)));
+    }
+}
+
+/// Nothing of `one` reaches the others; or nothing of them reaches it.
+fn one_way(one: &str, others: &[String], deaf: bool) -> Vec<(String, String)> {
+    let pair = |other: &String| {
+        if deaf { (other.clone(), one.to_owned()) } else { (one.to_owned(), other.clone()) }
+    };
+    others.iter().map(pair).collect()
+}
+
+fn pause(node: &crate::node::Node) {
+    if let Some(process) = &node.process {
+        process.pause_if_running();
+    }
+}
+
+fn resume(node: &crate::node::Node) {
+    if let Some(process) = &node.process {
+        process.resume_if_running();
+    }
+}
+
+/// The present leader hands over, if it is there and somebody else is.
+fn step_down(world: &World<'_>) {
+    if let Some(leader) = world.stamps.iter().find(|stamp| stamp.leads()) {
+        let _ = leader.ask("POST", "/api/v1/step-down?resource=orders");
+    }
+}
+
+/// Writes until nothing more fits.
+fn fill(path: &std::path::Path) {
+    use std::io::Write as _;
+    let Ok(mut file) = std::fs::File::create(path) else { return };
+    while file.write_all(&[0; 4096]).is_ok() {
+        // Where the disk turns out to be a large one, this is no disk to fill.
+        if file.metadata().is_ok_and(|about| about.len() > 1 << 20) {
+            return;
+        }
+    }
+}
