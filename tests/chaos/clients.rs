@@ -116,7 +116,7 @@ impl Writer {
             None => match open(self.to[self.at]) {
                 Ok(connection) => connection,
                 // Nobody is there: nothing was sent.
-                Err(_) => return self.elsewhere(),
+                Err(_) => return self.pause_and_go_elsewhere(),
             },
         };
         self.record.sent(&self.name, &op, Some(&body));
@@ -131,7 +131,7 @@ impl Writer {
                     self.follow(&answer);
                 }
             }
-            Err(_) => self.elsewhere(),
+            Err(_) => self.pause_and_go_elsewhere(),
         }
     }
 
@@ -212,11 +212,12 @@ impl Writer {
         let named = hint.and_then(|address: SocketAddr| self.to.iter().position(|to| *to == address));
         match named {
             Some(named) if named != self.at => (self.at, self.connection) = (named, None),
-            _ => self.elsewhere(),
+            _ => self.pause_and_go_elsewhere(),
         }
     }
 
-    fn elsewhere(&mut self) {
+    fn pause_and_go_elsewhere(&mut self) {
+        thread::sleep(self.dice.span(Duration::from_millis(50), Duration::from_millis(250)));
         self.connection = None;
         self.at = self.dice.below(self.to.len());
     }

@@ -44,21 +44,34 @@ pub fn play(name: &str, test: impl FnOnce(&Ground)) {
     if std::env::var_os(INSIDE).is_some() {
         return test(&Ground { namespaces: true, hosts: Mutex::default() });
     }
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let probe = inside(folder.path()).arg("true").output().expect("unshare starts");
-    if !probe.status.success() {
-        let why = String::from_utf8_lossy(&probe.stderr).trim().replace('\n', "; ");
-        println!("PARTITIONS ARE LEFT OUT: namespaces cannot be made here ({why}); everything else is tested");
-        return test(&Ground { namespaces: false, hosts: Mutex::default() });
+    match copy(name) {
+        Ok((mut copy, _folder)) => {
+            let status = copy.status().expect("unshare started before");
+            assert!(status.success(), "{name} failed in its namespaces: see above");
+        }
+        Err(why) => {
+            println!("PARTITIONS ARE LEFT OUT: namespaces cannot be made here ({why}); everything else is tested");
+            test(&Ground { namespaces: false, hosts: Mutex::default() });
+        }
     }
-    let copy = std::env::current_exe().expect("this program has a path");
-    let status = inside(folder.path())
-        .arg(copy)
-        .args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"])
-        .env(INSIDE, "1")
-        .status()
-        .expect("unshare started before");
-    assert!(status.success(), "{name} failed in its namespaces: see above");
+}
+
+/// Whether this is the copy of a test that plays inside.
+pub fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
+}
+
+/// What plays a test inside, and a folder that it needs; why that cannot be, else.
+pub fn copy(name: &str) -> Result<(Command, tempfile::TempDir), String> {
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let probe = inside(folder.path()).arg("true").output().map_err(|error| error.to_string())?;
+    if !probe.status.success() {
+        return Err(String::from_utf8_lossy(&probe.stderr).trim().replace('\n', "; "));
+    }
+    let own = std::env::current_exe().expect("this program has a path");
+    let mut copy = inside(folder.path());
+    copy.arg(own).args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]).env(INSIDE, "1");
+    Ok((copy, folder))
 }
 
 /// What runs a command in namespaces of its own, and ends with this process.

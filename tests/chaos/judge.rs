@@ -28,9 +28,9 @@ pub fn judge(world: &World<'_>) -> Judged {
         writeln!(outside, "{}", line.to_json()).expect("there is room");
     }
     outside.flush().expect("there is room");
-    for node in world.guards.iter().chain(&world.stamps) {
-        let copy = folder.join(format!("{}.jsonl", node.id));
-        fs::copy(node.history(), &copy).expect("it wrote a history");
+    for history in world.guards.iter().chain(&world.stamps).flat_map(|node| node.histories()) {
+        let copy = folder.join(history.file_name().expect("it is a file"));
+        fs::copy(history, &copy).expect("it was listed");
         files.push(copy);
     }
     let read = read::files(&files).unwrap_or_else(|error| panic!("the histories cannot be read: {error}"));

@@ -214,6 +214,7 @@ impl Nemesis {
             Fault::DiskWrites | Fault::DiskSyncs | Fault::DiskSlow | Fault::DiskFull => {
                 self.trouble_a_disk(step, world, dice);
             }
+            Fault::StateLost => self.lose_a_state_directory(step, world, dice),
             Fault::GuardUnheard
             | Fault::GuardDeaf
             | Fault::StampUnheard
@@ -358,9 +359,37 @@ impl Nemesis {
             thread::sleep(Duration::from_millis(300));
             let _ = std::fs::remove_file(&words);
         }
-        self.hold(&[&id], step, move |_| {
+        self.hold(&[&id], step, move |world| {
             let _ = std::fs::remove_file(&words);
             let _ = std::fs::remove_file(&ballast);
+            // One that was just starting cannot, with such a disk, and says so.
+            if !world.guards[at].is_running() {
+                world.guards[at].start(&[]);
+            }
+        });
+    }
+
+    /// A guard loses its state directory, and comes back as another door; the operator, who knows that the old one is
+    /// dead, says so.
+    fn lose_a_state_directory(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
+        let at = self.guard(world, dice);
+        let id = world.guards[at].id.clone();
+        world.guards[at].kill();
+        killed(&world.record, &id);
+        let door = std::fs::read_to_string(world.guards[at].state.join("door")).unwrap_or_default();
+        // Another door is another process to the checker: what the lost one had on disk binds nobody any more.
+        world.guards[at].bury_history();
+        for file in std::fs::read_dir(&world.guards[at].state).expect("its state directory").flatten() {
+            std::fs::remove_file(file.path()).expect("it can be removed");
+        }
+        world.guards[at].start(&[]);
+        self.hold(&[&id], step, move |world| {
+            let forget = format!("/api/v1/doors/forget?target=orders&id={}", door.trim());
+            eventually(&format!("{door} is forgotten"), LONG, || {
+                let told = world.guards[at].ask("POST", &forget);
+                // 404: it was never on record, or is not any more.
+                told.is_some_and(|(status, _)| status == 200 || status == 404)
+            });
         });
     }
 

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{self, Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -24,10 +25,8 @@ pub struct Node {
     pub state: PathBuf,
     host: Host,
     folder: PathBuf,
-    /// How often it was killed, and how often it was started.
-    pub kills: usize,
-    /// How often it was started.
-    pub starts: usize,
+    /// Mechanisms that are taken out of it.
+    pub without: &'static str,
 }
 
 /// What a node's configuration says that is its own.
@@ -67,20 +66,20 @@ impl Node {
         let listener: Vec<String> = listener.collect();
         let text = format!("{}\nlisteners:\n  - {}\n", lines.join("\n"), listener.join("\n    "));
         fs::write(folder.join("epochgate.yaml"), text).expect("the folder was just made");
-        Node { id: id.to_owned(), address, process: None, state, host, folder, kills: 0, starts: 0 }
+        Node { id: id.to_owned(), address, process: None, state, host, folder, without: "" }
     }
 
     /// Starts it, with more variables; whether it comes up is another matter.
     pub fn start(&mut self, variables: &[(&str, &str)]) {
         let mut launch = Launch::epochgate(&self.id).args(["run", "-c"]).arg(self.folder.join("epochgate.yaml"));
         launch = launch.env("EPOCHGATE_DANGER_DISK", self.ailment());
+        launch = launch.env("EPOCHGATE_DANGER_WITHOUT", self.without);
         for (key, value) in variables {
             launch = launch.env(key, value);
         }
         if let Some(namespace) = &self.host.namespace {
             launch = launch.inside(namespace);
         }
-        self.starts += 1;
         self.process = Some(launch.start());
     }
 
@@ -94,7 +93,6 @@ impl Node {
         if let Some(process) = &mut self.process
             && process.is_running()
         {
-            self.kills += 1;
             process.kill();
         }
     }
@@ -107,7 +105,10 @@ impl Node {
         }
         process.terminate();
         let status = process.wait(limit);
-        if status.success() { Ok(()) } else { Err(format!("{} was told to stop and ended with {status}", self.id)) }
+        // Before its first words it has not come to catch the signal.
+        let too_early = !process.has_said(" started ") && status.signal() == Some(15);
+        let in_order = status.success() || too_early;
+        if in_order { Ok(()) } else { Err(format!("{} was told to stop and ended with {status}", self.id)) }
     }
 
     /// The file that says what ails its disk.
@@ -115,9 +116,22 @@ impl Node {
         self.folder.join("disk")
     }
 
-    /// Its history.
-    pub fn history(&self) -> PathBuf {
-        self.folder.join(format!("{}.jsonl", self.id))
+    /// Its histories: the present one, and those of the doors that it was before.
+    pub fn histories(&self) -> Vec<PathBuf> {
+        let files = fs::read_dir(&self.folder).expect("it was made at the start").flatten().map(|entry| entry.path());
+        let named = |path: &PathBuf| {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            name.starts_with(&self.id) && name.ends_with(".jsonl")
+        };
+        files.filter(named).collect()
+    }
+
+    /// From its next start on it writes another history.
+    pub fn bury_history(&self) {
+        let number = self.histories().len();
+        let buried = self.folder.join(format!("{}-lost-{number}.jsonl", self.id));
+        // There is none where it never came to write one.
+        let _ = fs::rename(self.folder.join(format!("{}.jsonl", self.id)), buried);
     }
 
     /// Where everything of it lies.

@@ -67,14 +67,14 @@ macro_rules! faults {
 
 faults! {
     // Processes.
-    KillStamp "kill-stamp" 8 100 4000;
+    KillStamp "kill-stamp" 12 100 4000;
     KillGuard "kill-guard" 6 50 3000;
     KillGuardAtStep "kill-guard-at-a-step" 6 4000 7000;
     PauseStamp "pause-stamp" 8 1000 10000;
     PauseGuard "pause-guard" 5 1000 8000;
-    StopStamp "stop-stamp" 8 50 2000;
+    StopStamp "stop-stamp" 14 50 2000;
     StopGuard "stop-guard" 4 50 2000;
-    StepDown "step-down" 14 0 0;
+    StepDown "step-down" 28 0 0;
     // The coordinator.
     KillMember "kill-member" 4 200 5000;
     PauseMember "pause-member" 4 1000 6000;
@@ -99,6 +99,7 @@ faults! {
     DiskSyncs "disk-syncs-fail" 3 1500 5000;
     DiskSlow "disk-slow" 2 1500 5000;
     DiskFull "disk-full" 3 1500 5000;
+    StateLost "state-directory-lost" 2 3000 5000;
 }
 
 impl Fault {
@@ -144,6 +145,8 @@ pub struct Plan {
     pub shape: Shape,
     pub manners: Manners,
     pub steps: Vec<Step>,
+    /// Mechanisms that are taken out, to see that it is found: empty.
+    pub without: &'static str,
 }
 
 impl Plan {
@@ -180,14 +183,14 @@ impl Plan {
         let steps = faults.iter().map(|fault| {
             let (least, most) = fault.lasts();
             Step {
-                after: dice.span(Duration::from_millis(200), Duration::from_millis(3500)),
+                after: dice.span(Duration::from_millis(100), Duration::from_millis(2200)),
                 fault: *fault,
                 lasts: dice.span(Duration::from_millis(least), Duration::from_millis(most)),
                 pick: dice.number(),
             }
         });
         let steps = steps.collect();
-        Plan { seed, shape, manners, steps }
+        Plan { seed, shape, manners, steps, without: "" }
     }
 }
 

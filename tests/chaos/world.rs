@@ -53,7 +53,7 @@ pub struct World<'g> {
 
 impl<'g> World<'g> {
     /// Builds one and starts everything.
-    pub fn start(ground: &'g Ground, shape: &Shape, dice: &Dice) -> World<'g> {
+    pub fn start(ground: &'g Ground, shape: &Shape, without: &'static str, dice: &Dice) -> World<'g> {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let hosts = (0..shape.members).map(|number| ground.host(&member(number))).collect();
         let members = wait_for(etcd::cluster(shape.members, &Options { hosts, ..Options::default() }));
@@ -100,9 +100,13 @@ impl<'g> World<'g> {
         for number in 0..world.guards.len() {
             // A disk that can be filled.
             ground.small_disk(&world.guards[number].state);
+            world.guards[number].without = without;
             world.guards[number].start(&[]);
         }
-        world.stamps.iter_mut().for_each(|stamp| stamp.start(&[]));
+        for stamp in &mut world.stamps {
+            stamp.without = without;
+            stamp.start(&[]);
+        }
         eventually("somebody leads and is armed", LONG * 2, || world.leader().is_some());
         world
     }

@@ -9,8 +9,8 @@
 pub mod client;
 pub mod dice;
 pub mod etcd;
-pub mod history;
 pub mod faulty_link;
+pub mod history;
 pub mod link;
 pub mod load;
 pub mod nginx;
