@@ -294,3 +294,28 @@ fn by_default_a_writer_stamps_nothing_after_its_deadline_when_etcd_stands_still(
 fn by_default_a_writer_stamps_nothing_after_its_deadline_when_etcd_is_dead() {
     stops_at_its_deadline(Away::Dies);
 }
+
+/// A writer's sidecar was killed and is back before its old lease has lapsed, and etcd goes away in between: an etcd that
+/// comes back gives every lease its whole time anew. Nobody else has this writer's id.
+#[test]
+fn a_writer_that_is_back_before_its_old_lease_lapsed_is_no_second_one_after_an_outage() {
+    let mut etcd = etcd();
+    let url = etcd.url().to_owned();
+    let long = Duration::from_secs(5);
+    let slow = format!("coordinator: {{ etcd: {{ endpoints: [\"{url}\"] }}, lease_ttl: {}s }}", long.as_secs());
+    let upstream = Upstream::start();
+    let guard = guard("guard", &url, &upstream.url()).start();
+    let mut a = stamp("orders-a", &url, guard.address).top(&slow).start();
+    a.await_leadership();
+    a.kill();
+    a.start();
+    a.process().await_words("another process had this writer id", LONG);
+    etcd.kill();
+    thread::sleep(long * 2 + Duration::from_secs(1));
+    wait_for(etcd.restart());
+    eventually("it leads again", LONG, || {
+        assert!(a.process().is_running(), "it took itself for another process");
+        a.leads()
+    });
+    assert_eq!(a.put("/orders/1", "again").status, 200);
+}

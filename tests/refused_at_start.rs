@@ -113,6 +113,19 @@ fn a_configuration_with_mistakes_is_refused_with_all_of_them() {
 }
 
 #[test]
+fn a_second_process_of_a_living_writers_id_ends_and_says_so() {
+    let (etcd, upstream) = (etcd(), Upstream::start());
+    let guard = guard("guard", etcd.url(), &upstream.url()).start();
+    let first = stamp("orders-a", etcd.url(), guard.address).start();
+    first.await_leadership();
+    let mut second = stamp("orders-a", etcd.url(), guard.address).start();
+    let ended = second.process().wait(LONG);
+    assert_eq!(ended.code(), Some(69), "{}", second.process().recent());
+    assert!(second.process().stderr().contains("give each its own id"), "{}", second.process().recent());
+    assert_eq!(first.put("/orders/1", "undisturbed").status, 200);
+}
+
+#[test]
 fn with_etcd_out_of_reach_it_starts_says_so_and_becomes_ready_when_etcd_comes() {
     let (mut etcd, upstream) = (etcd(), Upstream::start());
     etcd.kill();

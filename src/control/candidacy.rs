@@ -60,7 +60,8 @@ impl Control {
                 let own =
                     from_value::<CandidateRecord>(&entry.value).is_some_and(|it| it.process == self.writer.process);
                 if !own {
-                    self.wait_for_other(resource, now);
+                    let put_at = entry.modified;
+                    self.wait_for_other(resource, put_at, now);
                     return false;
                 }
                 Compare::ModifiedAt(key.clone(), entry.modified)
@@ -72,17 +73,21 @@ impl Control {
         true
     }
 
-    /// A candidacy of the same id that outlives two leases is renewed by somebody: two processes have one id.
-    fn wait_for_other(&mut self, resource: &Resource, now: Moment) {
+    /// A candidacy of the same id that outlives two leases is renewed by somebody: two processes have one id. Counted is
+    /// only what was seen, from one reading to another, while the coordinator answered: one that comes back grants every
+    /// lease its whole time anew.
+    fn wait_for_other(&mut self, resource: &Resource, put_at: Revision, now: Moment) {
+        self.writer.set(resource, State::Due(now.plus(RETRY)));
+        let Some(confirmed) = self.connection.confirmed.filter(|_| self.connection.up == Some(true)) else { return };
         let Some(campaign) = self.writer.campaigns.get_mut(resource) else { return };
-        if campaign.other_seen.is_none() {
+        let seen = campaign.other_seen.filter(|(revision, _)| *revision == put_at);
+        if seen.is_none() {
             tracing::warn!(%resource, id = %self.writer.id, "another process had this writer id: waiting for its lease to lapse");
         }
-        let since = *campaign.other_seen.get_or_insert(now);
-        if now.since(since) > self.config.coordinator.lease_ttl * 2 {
+        let (_, since) = *campaign.other_seen.insert(seen.unwrap_or((put_at, now)));
+        if confirmed.since(since) > self.config.coordinator.lease_ttl * 2 {
             self.stop.end(super::Ended::DuplicateWriter { resource: resource.clone() });
         }
-        self.writer.set(resource, State::Due(now.plus(RETRY)));
     }
 
     pub(super) fn registered(&mut self, resources: Vec<Resource>, lease: Lease, result: Result<Committed, StoreError>) {

@@ -436,6 +436,7 @@ impl Control {
             self.connection.up = Some(false);
             tracing::warn!(%error, "the coordinator does not answer; trying again until it does");
             self.say(Event::CoordinatorDown { error: error.to_string().into() });
+            self.writer.campaigns.values_mut().for_each(|campaign| campaign.other_seen = None);
         }
         for (_, asked) in std::mem::take(&mut self.looks.asks) {
             self.tell(asked.worker, ToWorker::Answer(asked.number, Answer::Unreachable));

@@ -57,8 +57,9 @@ pub struct Campaign {
     pub(super) vacant_since: Option<Moment>,
     /// Not before then, unless another has led meanwhile.
     pub(super) paused_until: Option<Moment>,
-    /// Another process with this writer's id was first seen then.
-    pub(super) other_seen: Option<Moment>,
+    /// The candidacy of another process with this writer's id: the revision at which it was put, and since when it is
+    /// seen, by readings without an outage between them.
+    pub(super) other_seen: Option<(Revision, Moment)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
