@@ -68,7 +68,7 @@ fn in_short(name: &str, shape: Shape, faults: &[Fault], default: u64, command: b
 #[test]
 fn one_door_and_processes_that_die_and_stand_still() {
     use Fault::*;
-    let shape = Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1 };
+    let shape = Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1, stamps_keep: false };
     let faults = &[
         KillStamp,
         KillGuard,
@@ -92,7 +92,7 @@ fn one_door_and_processes_that_die_and_stand_still() {
 #[test]
 fn one_door_and_a_coordinator_in_trouble() {
     use Fault::*;
-    let shape = Shape { door: Door::SoleCloses, guards: 1, stamps: 2, members: 3 };
+    let shape = Shape { door: Door::SoleCloses, guards: 1, stamps: 2, members: 3, stamps_keep: false };
     let faults = &[
         KillMember,
         LoseQuorum,
@@ -115,7 +115,7 @@ fn one_door_and_a_coordinator_in_trouble() {
 #[test]
 fn shared_doors_that_fall_apart() {
     use Fault::*;
-    let shape = Shape { door: Door::Shared, guards: 3, stamps: 2, members: 3 };
+    let shape = Shape { door: Door::Shared, guards: 3, stamps: 2, members: 3, stamps_keep: false };
     let faults = &[
         KillGuard,
         PauseGuard,
@@ -139,7 +139,7 @@ fn shared_doors_that_fall_apart() {
 #[test]
 fn what_is_taken_out_is_missed() {
     ground::play("what_is_taken_out_is_missed", |ground| {
-        let shape = Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1 };
+        let shape = Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1, stamps_keep: false };
         for attempt in 0..10 {
             let mut plan = Plan::with(seed(4) + attempt, shape, &[Fault::StepDown; 6]);
             plan.without = "drain,lost_writes";

@@ -1,8 +1,8 @@
 //! Does to a world what a plan says, and undoes it.
 //!
 //! A step claims whom it is done to until it is undone, so that no two steps undo each other; several are in force at
-//! a time. Wiping and restoring etcd claim the whole network: a door that is cut off while its coordinator loses its
-//! memory is outside the guarantee (docs/safety.md).
+//! a time. What docs/safety.md leaves out of the guarantee is not done: etcd loses its memory only while no door is cut
+//! off from it and none has just lost its state directory.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ type Undo = Box<dyn for<'w, 'g> FnOnce(&'w mut World<'g>)>;
 
 /// What is in force.
 struct Active {
+    fault: Fault,
     claims: Vec<String>,
     until: Instant,
     undo: Undo,
@@ -99,7 +100,12 @@ impl Nemesis {
 
     fn hold(&mut self, claims: &[&str], step: &Step, undo: impl for<'w, 'g> FnOnce(&'w mut World<'g>) + 'static) {
         let claims = claims.iter().map(|claim| (*claim).to_owned()).collect();
-        self.active.push(Active { claims, until: Instant::now() + step.lasts, undo: Box::new(undo) });
+        self.active.push(Active {
+            fault: step.fault,
+            claims,
+            until: Instant::now() + step.lasts,
+            undo: Box::new(undo),
+        });
     }
 
     /// One of so many whose names are free; waits until one is.
@@ -272,19 +278,24 @@ impl Nemesis {
         }
     }
 
-    /// etcd is wiped, or restored from an earlier moment. Nobody campaigns while its grants are read for the last time.
+    /// etcd is wiped, or restored from an earlier moment, while processes may be dead or stand still. Nobody campaigns
+    /// while its grants are read for the last time.
     fn lose_memory(&mut self, fault: Fault, world: &mut World<'_>) {
-        while !self.active.is_empty() {
+        while self.active.iter().any(|active| active.fault.forbids_lost_memory()) {
             self.await_next(world);
         }
+        let present = |nemesis: &Nemesis, nodes: &[crate::node::Node]| -> Vec<usize> {
+            (0..nodes.len()).filter(|number| nemesis.is_free(&nodes[*number].id)).collect()
+        };
+        let (guards, stamps) = (present(self, &world.guards), present(self, &world.stamps));
         let snapshot = self.snapshot.take().filter(|_| fault == Fault::Restore);
         for member in &mut world.members {
             wait_for(member.await_service());
         }
         eventually("every guard is in touch with its coordinator", LONG, || {
-            world.guards.iter().all(|guard| guard.status()["coordinator"]["up"] == true)
+            guards.iter().all(|guard| world.guards[*guard].status()["coordinator"]["up"] == true)
         });
-        world.stamps.iter().for_each(pause);
+        stamps.iter().for_each(|stamp| pause(&world.stamps[*stamp]));
         thread::sleep(Duration::from_millis(300));
         world.note_grants();
         world.record.note("nemesis", Outside::Rewound);
@@ -294,7 +305,7 @@ impl Nemesis {
             world.members.iter().for_each(|member| member.restore(snapshot));
         }
         world.members.iter_mut().for_each(Etcd::begin_again);
-        world.stamps.iter().for_each(resume);
+        stamps.iter().for_each(|stamp| resume(&world.stamps[*stamp]));
         for member in &mut world.members {
             wait_for(member.await_service());
         }

@@ -35,6 +35,8 @@ pub struct Shape {
     pub guards: usize,
     pub stamps: usize,
     pub members: usize,
+    /// Whether the stamps go on without the coordinator, past their deadlines.
+    pub stamps_keep: bool,
 }
 
 macro_rules! faults {
@@ -119,6 +121,30 @@ impl Fault {
         )
     }
 
+    /// Whether etcd cannot lose its memory at the same time: a door is cut off or without its floors, or there is no
+    /// whole etcd to lose it.
+    pub fn forbids_lost_memory(self) -> bool {
+        use Fault::*;
+        matches!(
+            self,
+            KillMember
+                | PauseMember
+                | LoseQuorum
+                | LagMember
+                | MembersApart
+                | GuardAtStaleMember
+                | GuardUnheard
+                | GuardDeaf
+                | StampUnheard
+                | StampDeaf
+                | StateLost
+                | DiskWrites
+                | DiskSyncs
+                | DiskFull
+                | DiskSlow
+        )
+    }
+
     /// Whether it makes sense with this many members of etcd.
     fn fits(self, shape: &Shape) -> bool {
         use Fault::*;
@@ -153,12 +179,13 @@ impl Plan {
     /// Some of everything, so many steps.
     pub fn of(seed: u64, steps: usize) -> Plan {
         let mut dice = Dice::of(seed).apart("plan");
+        let stamps_keep = dice.per_mille(250);
         let shape = match dice.below(6) {
-            0 => Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1 },
-            1 | 2 => Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 3 },
-            3 => Shape { door: Door::SoleCloses, guards: 1, stamps: 3, members: 3 },
-            4 => Shape { door: Door::Shared, guards: 2, stamps: 2, members: 3 },
-            _ => Shape { door: Door::Shared, guards: 3, stamps: 2, members: 3 },
+            0 => Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 1, stamps_keep },
+            1 | 2 => Shape { door: Door::SoleKeeps, guards: 1, stamps: 2, members: 3, stamps_keep },
+            3 => Shape { door: Door::SoleCloses, guards: 1, stamps: 3, members: 3, stamps_keep },
+            4 => Shape { door: Door::Shared, guards: 2, stamps: 2, members: 3, stamps_keep },
+            _ => Shape { door: Door::Shared, guards: 3, stamps: 2, members: 3, stamps_keep },
         };
         let weights: Vec<(Fault, usize)> =
             Fault::ALL.iter().filter(|fault| fault.fits(&shape)).map(|fault| (*fault, fault.weight())).collect();
@@ -208,10 +235,11 @@ fn draw(weights: &[(Fault, usize)], dice: &mut Dice) -> Fault {
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Shape { door, guards, stamps, members } = self.shape;
+        let Shape { door, guards, stamps, members, stamps_keep } = self.shape;
+        let keep = if stamps_keep { " that keep" } else { "" };
         writeln!(
             f,
-            "seed {}: {door:?}, {guards} guards, {stamps} stamps, {members} etcd, {:?}",
+            "seed {}: {door:?}, {guards} guards, {stamps} stamps{keep}, {members} etcd, {:?}",
             self.seed, self.manners
         )?;
         for step in &self.steps {

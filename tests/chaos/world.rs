@@ -79,12 +79,15 @@ impl<'g> World<'g> {
             let host = ground.host(&id);
             let address = std::net::SocketAddr::new(host.ip, ports::free());
             let way = link(&[address], &format!("clients to {id}"));
-            let listener = vec![
+            let mut listener = vec![
                 "name: stamp".to_owned(),
                 "role: stamp".to_owned(),
                 format!("advertise: \"{}\"", way.url()),
                 format!("upstream: {{ url: \"{}\", response_timeout: 6s, send_timeout: 2s }}", onward.url()),
             ];
+            if shape.stamps_keep {
+                listener.push("on_coordinator_loss: keep".to_owned());
+            }
             let top = vec![
                 coordinator(&members),
                 "hold: { timeout: 4s }".to_owned(),
