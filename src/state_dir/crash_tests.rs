@@ -207,6 +207,47 @@ fn floors_that_cannot_be_read_are_refused_until_adopted_and_kept_aside() {
     }
 }
 
+/// A start on this file finds the newest floor, or the one before it without trust, or is refused; never less.
+fn assert_newest_before_or_refused(disk: &FaultyDisk, path: &Path, bytes: &[u8], what: &str) -> bool {
+    disk.overwrite(path, bytes);
+    match open(disk, false) {
+        Err(refused) => {
+            assert!(refused.needs_an_operator(), "{what}: {refused}");
+            false
+        }
+        Ok((_, found, start)) => {
+            let record = found.of("db", &orders());
+            let epoch = record.floor.map(|floor| floor.epoch.number());
+            let as_it_was = (start, epoch, record.clean) == (Start::Known, Some(3), true);
+            let from_one = start == Start::OneSlot && matches!(epoch, Some(2 | 3)) && !record.clean;
+            assert!(as_it_was || from_one, "{what}: {start:?} with {epoch:?}, clean: {}", record.clean);
+            true
+        }
+    }
+}
+
+/// Every length that a file can be cut to; every bit of what is written in it, and one bit of every other byte.
+#[test]
+fn every_truncation_and_every_flipped_bit_gives_the_newest_floor_or_the_one_before_or_a_refusal() {
+    let (disk, path) = with_floors();
+    let disk = disk.restarted(1);
+    let whole = disk.read(&path).expect("there");
+    for length in 0..whole.len() {
+        let started = assert_newest_before_or_refused(&disk, &path, &whole[..length], &format!("cut to {length}"));
+        assert!(started || length < whole.len() / 2, "cut to {length}: the first slot is whole");
+    }
+    let mut damaged = whole.clone();
+    for byte in 0..whole.len() {
+        let bits = if whole[byte] == 0 { byte % 8..byte % 8 + 1 } else { 0..8 };
+        for bit in bits {
+            damaged[byte] = whole[byte] ^ (1 << bit);
+            let what = format!("bit {bit} of byte {byte}");
+            assert!(assert_newest_before_or_refused(&disk, &path, &damaged, &what), "{what}: the other slot is whole");
+        }
+        damaged[byte] = whole[byte];
+    }
+}
+
 #[test]
 fn floors_that_are_gone_are_refused_until_adopted() {
     let (disk, path) = with_floors();

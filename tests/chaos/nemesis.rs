@@ -62,6 +62,10 @@ impl Nemesis {
             self.await_next(world);
         }
         self.look_after(world);
+        eventually("the dead doors are forgotten", LONG, || {
+            self.forget_the_dead(world);
+            world.dead_doors.is_empty()
+        });
     }
 
     /// Lets time pass, and undoes what is due.
@@ -70,6 +74,7 @@ impl Nemesis {
         loop {
             self.undo_due(world);
             self.look_after(world);
+            self.forget_the_dead(world);
             let now = Instant::now();
             if now >= until {
                 return;
@@ -90,7 +95,7 @@ impl Nemesis {
     /// Waits until the next of what is in force is over.
     fn await_next(&mut self, world: &mut World<'_>) {
         let next = self.active.iter().map(|active| active.until).min();
-        let span = next.map_or(Duration::ZERO, |next| next.saturating_duration_since(Instant::now()));
+        let span = next.map_or(Duration::from_millis(50), |next| next.saturating_duration_since(Instant::now()));
         self.wait(span + Duration::from_millis(1), world);
     }
 
@@ -281,7 +286,7 @@ impl Nemesis {
     /// etcd is wiped, or restored from an earlier moment, while processes may be dead or stand still. Nobody campaigns
     /// while its grants are read for the last time.
     fn lose_memory(&mut self, fault: Fault, world: &mut World<'_>) {
-        while self.active.iter().any(|active| active.fault.forbids_lost_memory()) {
+        while !world.dead_doors.is_empty() || self.active.iter().any(|active| active.fault.forbids_lost_memory()) {
             self.await_next(world);
         }
         let present = |nemesis: &Nemesis, nodes: &[crate::node::Node]| -> Vec<usize> {
@@ -394,14 +399,22 @@ impl Nemesis {
             std::fs::remove_file(file.path()).expect("it can be removed");
         }
         world.guards[at].start(&[]);
-        self.hold(&[&id], step, move |world| {
-            let forget = format!("/api/v1/doors/forget?target=orders&id={}", door.trim());
-            eventually(&format!("{door} is forgotten"), LONG, || {
-                let told = world.guards[at].ask("POST", &forget);
-                // 404: it was never on record, or is not any more.
-                told.is_some_and(|(status, _)| status == 200 || status == 404)
-            });
-        });
+        world.dead_doors.push((at, door.trim().to_owned()));
+        self.hold(&[&id], step, |_| {});
+    }
+
+    /// The operator says of the doors whose state directories are lost that they are dead, as soon as etcd hears it.
+    fn forget_the_dead(&self, world: &mut World<'_>) {
+        let due = |at: &usize, world: &World<'_>| self.is_free(&world.guards[*at].id);
+        let doors = std::mem::take(&mut world.dead_doors);
+        for (at, door) in doors {
+            let forget = format!("/api/v1/doors/forget?target=orders&id={door}");
+            let told = due(&at, world).then(|| world.guards[at].ask("POST", &forget)).flatten();
+            // 404: it was never on record, or is not any more.
+            if !told.is_some_and(|(status, _)| status == 200 || status == 404) {
+                world.dead_doors.push((at, door));
+            }
+        }
     }
 
     fn partition(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {

@@ -45,6 +45,8 @@ pub struct World<'g> {
     pub target: Upstream,
     /// What the outside sees.
     pub record: Arc<Recorder>,
+    /// Doors whose state directories are lost, by the guard that was each: an operator has yet to say that they are dead.
+    pub dead_doors: Vec<(usize, String)>,
     /// Where all this stands.
     pub ground: &'g Ground,
     /// Where the files are.
@@ -98,8 +100,19 @@ impl<'g> World<'g> {
             to_guards.push(onward);
             to_stamps.push(way);
         }
-        let mut world =
-            World { guards, stamps, members, to_stamps, to_guards, to_target, target, record, ground, folder };
+        let mut world = World {
+            guards,
+            stamps,
+            members,
+            to_stamps,
+            to_guards,
+            to_target,
+            target,
+            record,
+            dead_doors: Vec::new(),
+            ground,
+            folder,
+        };
         for number in 0..world.guards.len() {
             // A disk that can be filled.
             ground.small_disk(&world.guards[number].state);

@@ -13,6 +13,7 @@ pub mod faulty_link;
 pub mod history;
 pub mod link;
 pub mod load;
+pub mod memory;
 pub mod nginx;
 pub mod ports;
 pub mod process;

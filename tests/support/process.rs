@@ -112,8 +112,13 @@ impl Launch {
     /// Runs it in another network namespace: the file that keeps it. Say everything else before.
     #[must_use]
     pub fn inside(self, namespace: &Path) -> Launch {
-        let mut launch = Launch::at(&self.name, &program("nsenter"));
-        launch.command.arg(format!("--net={}", namespace.display())).arg("--");
+        self.under("nsenter", &[&format!("--net={}", namespace.display()), "--"])
+    }
+
+    /// Has another program, which becomes this one, start it. Say everything else before.
+    #[must_use]
+    pub fn under(self, name: &str, args: &[&str]) -> Launch {
+        let mut launch = Launch::at(&self.name, &program(name)).args(args);
         launch.command.arg(self.command.get_program()).args(self.command.get_args());
         for (key, value) in self.command.get_envs() {
             match value {
