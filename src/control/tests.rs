@@ -1,5 +1,9 @@
 //! Control over the embedded coordinator, with workers that are played by the tests.
 
+mod late;
+mod leaving;
+mod older;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -131,6 +135,8 @@ struct Process {
     standing: Option<Arc<crate::fence::tenure::Standing>>,
     ended: tokio::task::JoinHandle<Ended>,
     gate: crate::fence::gate::Gate,
+    /// Whether something is in the worker's ledger when it stops.
+    unclean: bool,
 }
 
 impl Process {
@@ -188,7 +194,16 @@ impl Process {
             by_time: true,
             mechanisms: Mechanisms::all(),
         });
-        Process { handle, events, to_control: Some(to_control), from_control, standing: None, ended, gate }
+        Process {
+            handle,
+            events,
+            to_control: Some(to_control),
+            from_control,
+            standing: None,
+            ended,
+            gate,
+            unclean: false,
+        }
     }
 
     /// Plays the worker until `until` holds.
@@ -230,7 +245,7 @@ impl Process {
             }
             ToWorker::Ping(number) => say(ToControl::Pong(worker, number)),
             ToWorker::Stop | ToWorker::Abort => {
-                say(ToControl::Stopped { worker, unclean: Vec::new() });
+                say(ToControl::Stopped { worker, unclean: Vec::from_iter(self.unclean.then_some(gate)) });
                 self.to_control = None;
             }
             _ => {}
@@ -408,93 +423,6 @@ fn a_start_trusts_its_record_by_target_and_no_drain_of_a_door_that_only_counted(
         let persist = Persist { term: term.clone(), drained, forced: false };
         assert!(effects.contains(&Effect::Persist(persist)), "{audit} {clean}: {effects:?}");
     }
-}
-
-/// A store on which the answer to the first election is lost, and with it the answer to the question what became of
-/// it; meanwhile the observer sees what was committed. The number says how far that has come.
-struct LosesTheAnswer(Arc<dyn Store>, std::sync::atomic::AtomicUsize);
-
-impl Store for LosesTheAnswer {
-    fn read(
-        &self,
-        ranges: Vec<crate::coordinator::store::Range>,
-    ) -> crate::coordinator::store::StoreFuture<'_, crate::coordinator::store::Snapshot> {
-        use std::sync::atomic::Ordering::SeqCst;
-        let alone = matches!(ranges.as_slice(), [range] if range.keys == Keys::One("leaders/orders".into()));
-        if alone && self.1.compare_exchange(2, 3, SeqCst, SeqCst).is_ok() {
-            return Box::pin(async { Err(StoreError::Unreachable("lost".into())) });
-        }
-        Box::pin(async {
-            let read = self.0.read(ranges).await?;
-            if read.ranges.iter().flatten().any(|entry| entry.key == "leaders/orders") {
-                let _ = self.1.compare_exchange(1, 2, SeqCst, SeqCst);
-            }
-            Ok(read)
-        })
-    }
-
-    fn commit(&self, txn: crate::coordinator::store::Txn) -> crate::coordinator::store::StoreFuture<'_, Committed> {
-        use crate::coordinator::store::Change;
-        use std::sync::atomic::Ordering::SeqCst;
-        let elects = txn.changes.iter().any(|it| matches!(it, Change::Put { key, .. } if key == "leaders/orders"));
-        if elects && self.1.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
-            return Box::pin(async {
-                let committed = self.0.commit(txn).await?;
-                if matches!(committed, Committed::Refused(_)) {
-                    self.1.store(0, SeqCst);
-                    return Ok(committed);
-                }
-                while self.1.load(SeqCst) < 2 {
-                    tokio::time::sleep(Duration::from_millis(1)).await;
-                }
-                // What was read reaches control before the loss of the answer does.
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                Err(StoreError::Unreachable("lost".into()))
-            });
-        }
-        self.0.commit(txn)
-    }
-
-    fn watch(&self, after: crate::coordinator::store::Revision) -> Box<dyn crate::coordinator::store::Watch> {
-        self.0.watch(after)
-    }
-
-    fn grant(&self, ttl: Duration) -> crate::coordinator::store::StoreFuture<'_, Lease> {
-        self.0.grant(ttl)
-    }
-
-    fn keep_alive(
-        &self,
-        lease: crate::coordinator::store::LeaseId,
-    ) -> crate::coordinator::store::StoreFuture<'_, Lease> {
-        self.0.keep_alive(lease)
-    }
-
-    fn revoke(&self, lease: crate::coordinator::store::LeaseId) -> crate::coordinator::store::StoreFuture<'_, ()> {
-        self.0.revoke(lease)
-    }
-
-    fn kind(&self) -> &'static str {
-        self.0.kind()
-    }
-
-    fn endpoint(&self) -> String {
-        self.0.endpoint()
-    }
-}
-
-/// The leader key was seen before it was known to be of a term whose commit had no answer; it does not change any more.
-#[test]
-fn a_term_that_was_seen_before_its_lost_answer_was_missed_is_led_all_the_same() {
-    on_a_worker(async {
-        let folder = tempfile::tempdir().expect("a folder");
-        let config = config("a", folder.path(), vec![guard(), stamp()]);
-        let mut process = Process::start_over(config, |store| {
-            Arc::new(LosesTheAnswer(store, std::sync::atomic::AtomicUsize::new(0)))
-        });
-        process.play("armed", |process| process.armed() == Some(Epoch::FIRST)).await;
-        process.ended.abort();
-    });
 }
 
 /// A commit that had no answer may be carried out after one that was sent later.

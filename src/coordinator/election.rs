@@ -197,8 +197,9 @@ pub async fn resign(store: &dyn Store, resource: &Resource, term: &Term) -> Resu
 
 #[cfg(test)]
 mod tests {
-    use super::super::store::Entry;
+    use super::super::store::{Entry, Lease, StoreFuture};
     use super::*;
+    use crate::clock::{HostClock, HostEntropy};
     use crate::fence::Moment;
 
     fn orders() -> Resource {
@@ -279,5 +280,79 @@ mod tests {
             Compare::NoneCreatedAfter("doors/".into(), Revision(20)),
         ];
         assert_eq!(commit.0.compares, expected);
+    }
+
+    /// A store that loses the answer to every commit, and on which then stands what the test says.
+    struct Loses(std::sync::Mutex<Box<dyn FnMut(&Term) -> Option<Term> + Send>>, std::sync::Mutex<Option<Term>>);
+
+    impl Store for Loses {
+        fn read(&self, ranges: Vec<Range>) -> StoreFuture<'_, Snapshot> {
+            Box::pin(async move {
+                let stands = self.1.lock().expect("one thread").clone();
+                let leader = stands.map(|term| to_value(&LeaderRecord { term, address: None }));
+                let leader = leader.map(|value| entry(keys::leader(&orders()), value, 21));
+                let mut read: Vec<Vec<Entry>> = ranges.iter().map(|_| Vec::new()).collect();
+                read[0].extend(leader);
+                Ok(Snapshot { revision: Revision(21), ranges: read, sent: Moment::default() })
+            })
+        }
+
+        fn commit(&self, txn: Txn) -> StoreFuture<'_, Committed> {
+            let Some(Change::Put { value, .. }) = txn.changes.last() else { panic!("an election puts the leader key") };
+            let asked = from_value::<LeaderRecord>(value).expect("it is one");
+            *self.1.lock().expect("one thread") = self.0.lock().expect("one thread")(&asked.term);
+            Box::pin(async { Err(StoreError::Unreachable("lost".into())) })
+        }
+
+        fn watch(&self, _: Revision) -> Box<dyn crate::coordinator::store::Watch> {
+            unreachable!("an election watches nothing")
+        }
+
+        fn grant(&self, _: std::time::Duration) -> StoreFuture<'_, Lease> {
+            unreachable!("the lease is given")
+        }
+
+        fn keep_alive(&self, _: LeaseId) -> StoreFuture<'_, Lease> {
+            unreachable!("the lease is given")
+        }
+
+        fn revoke(&self, _: LeaseId) -> StoreFuture<'_, ()> {
+            unreachable!("the lease is given")
+        }
+
+        fn kind(&self) -> &'static str {
+            "a test's"
+        }
+
+        fn endpoint(&self) -> String {
+            String::new()
+        }
+    }
+
+    /// How an election ends whose answer is lost, where this stands afterwards in place of what was asked for.
+    async fn campaigned(stands: impl FnMut(&Term) -> Option<Term> + Send + 'static) -> Campaigned {
+        let store = Arc::new(Loses(std::sync::Mutex::new(Box::new(stands)), std::sync::Mutex::default()));
+        let (clock, entropy) = (Arc::new(HostClock), Arc::new(HostEntropy));
+        let tools = Tools { store, clock, entropy, mechanisms: Mechanisms::all() };
+        let candidate =
+            Candidate { writer: "a".parse().expect("an id"), address: None, lease: LeaseId(5), deposes: false };
+        campaign(&tools, &orders(), &candidate).await.expect("its end is known, or known to be unclear")
+    }
+
+    #[tokio::test]
+    async fn after_a_lost_answer_a_process_leads_the_very_term_that_it_minted_and_no_other_of_its_name() {
+        assert!(matches!(campaigned(|asked| Some(asked.clone())).await, Campaigned::Won(_)));
+        assert!(matches!(campaigned(|_| None).await, Campaigned::Unclear(..)), "it may be on its way");
+        let of_another_process = |asked: &Term| Some(Term { nonce: Nonce::from_bytes([9; 8]), ..asked.clone() });
+        assert!(matches!(campaigned(of_another_process).await, Campaigned::Unclear(..)), "its name is no proof");
+    }
+
+    #[tokio::test]
+    async fn every_attempt_mints_another_nonce() {
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..3 {
+            let Campaigned::Unclear(term, _) = campaigned(|_| None).await else { panic!("the answer was lost") };
+            assert!(seen.insert(term.nonce), "{term:?} has the nonce of an earlier attempt");
+        }
     }
 }

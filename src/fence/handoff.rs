@@ -856,6 +856,21 @@ mod tests {
     }
 
     #[test]
+    fn an_action_that_failed_proves_nothing() {
+        let policy = Policy { has_action: true, by_time: false, ..POLICY };
+        let start = Start { term: term(4), drained: true, forced: false, clean: false };
+        let mut handoff = Handoff::start(policy, Claim::Standing, Some(start), second(0));
+        handoff.on(read(5), second(1));
+        handoff.on(persisted(5, false, false), second(1));
+        all_workers(&mut handoff, Event::WorkerFenced, 5, second(1));
+        let ran = all_workers(&mut handoff, Event::WorkerQuiet, 5, second(6));
+        assert!(ran.contains(&Effect::RunAction(epoch(5))));
+        assert_eq!(handoff.on(Event::ActionDone(epoch(5), false), second(7)), []);
+        assert!(handoff.has_residue(second(600)), "what the predecessor forwarded may still run");
+        assert_eq!(all_workers(&mut handoff, Event::WorkerDrained, 5, second(600)), [], "it stays shut");
+    }
+
+    #[test]
     fn forced_is_on_record_as_forced_and_never_as_drained() {
         let policy = Policy { by_time: false, open_on_timeout: true, ..POLICY };
         for by_operator in [false, true] {
@@ -898,6 +913,14 @@ mod tests {
         assert_eq!(over[0], Effect::Regressed(false));
         assert!(matches!(over[1], Effect::Persist(_)));
         assert_eq!(handoff.term(), Some(&term(43)));
+    }
+
+    #[test]
+    fn a_coordinator_that_went_back_and_has_elected_past_the_floor_since_is_not_believed_either() {
+        let mut handoff = open_at(42);
+        let reading = Reading { record: Some((term(43), 6)), went_back: true, joined_at: 7 };
+        assert_eq!(handoff.on(Event::Read(reading), second(1))[0], Effect::Regressed(true));
+        assert_eq!(handoff.term(), Some(&term(42)), "whoever minted it did not know of our floor");
     }
 
     #[test]

@@ -16,8 +16,9 @@ use super::copy::Copy;
 /// What stands where a test should that found a bug.
 pub const NOBODY: &str = "nobody";
 
-/// Not run in the copy: they look at the sources themselves, in which the copy has what the tree must not have.
-const NOT_IN_A_COPY: &[&str] = &["dependencies", "planted", "tidy"];
+/// Not run in the copy: they look at the sources themselves, in which the copy has what the tree must not have, and at
+/// pages, which lead to what a copy has not.
+const NOT_IN_A_COPY: &[&str] = &["dependencies", "docs_commands", "planted", "tidy"];
 /// The cheapest first; what is not named comes after, what does not exist (yet) is left out.
 const ORDER: &[&str] =
     &["lib", "simulation", "model", "mechanisms", "overtaking", "failover", "shared_doors", "store_etcd", "crashes"];
@@ -27,6 +28,7 @@ const AGAIN: usize = 3;
 /// The copy's test binaries.
 pub struct Suite {
     binaries: Vec<Binary>,
+    fail_anyway: Vec<String>,
     tree: PathBuf,
     results: PathBuf,
 }
@@ -75,11 +77,11 @@ impl Suite {
         }
         let place = |binary: &Binary| ORDER.iter().position(|name| *name == binary.name).unwrap_or(ORDER.len());
         binaries.sort_by_key(|binary| (place(binary), binary.name.clone()));
-        Suite { binaries, tree: copy.tree.clone(), results: copy.results.clone() }
+        Suite { binaries, fail_anyway: Vec::new(), tree: copy.tree.clone(), results: copy.results.clone() }
     }
 
-    /// Every test must pass where no bug is switched on; how long that takes is what a hang is told by.
-    pub fn passes_without_a_bug(&mut self) {
+    /// Runs every test with no bug switched on; how long that takes is what a hang is told by.
+    pub fn run_without_a_bug(&mut self) {
         for at in 0..self.binaries.len() {
             let name = format!("clean {}", self.binaries[at].name);
             if let Some(took) = self.findings().get(&name) {
@@ -94,32 +96,45 @@ impl Suite {
             }
             let took = began.elapsed();
             say(&format!("{name}: {} s", took.as_secs()));
+            self.binaries[at].took = took;
             match ran {
-                Ran::Passed => {}
-                Ran::Failed(tests) => panic!("without any bug {tests:?} of {} fail", self.binaries[at].name),
+                Ran::Passed => self.note(&name, &(took.as_secs() + 1).to_string()),
+                // What fails anyway finds nothing; the rest of its binary still may.
+                Ran::Failed(tests) => self.fail_anyway.extend(tests),
                 Ran::Died(how) => panic!("without any bug {}: {how}", self.binaries[at].name),
             }
-            self.binaries[at].took = took;
-            self.note(&name, &(took.as_secs() + 1).to_string());
         }
     }
 
-    /// Switches a bug on and looks for a test that fails; notes which.
-    pub fn look_for(&mut self, bug: &Bug) {
-        if self.findings().get(&bug.name).is_some_and(|by| by != NOBODY) {
-            return;
-        }
+    /// The tests that fail without any bug.
+    pub fn fail_anyway(&self) -> &[String] {
+        &self.fail_anyway
+    }
+
+    /// Switches a bug on and looks for a test that fails where the bug says, or (`everywhere`) in every test; notes which.
+    pub fn look_for(&mut self, bug: &Bug, everywhere: bool) {
         let began = Instant::now();
-        let first = bug.first.iter().filter_map(|(name, filter)| {
-            let binary = self.binaries.iter().find(|binary| binary.name == *name)?;
-            Some((binary, vec![filter.as_str()].into_iter().filter(|it| !it.is_empty()).collect()))
-        });
-        let first: Vec<(&Binary, Vec<&str>)> = first.collect();
-        let all = self.binaries.iter().map(|binary| (binary, Vec::new()));
-        let found = first.into_iter().chain(all).find_map(|(binary, filter)| self.finds(bug, binary, &filter));
-        let by = found.unwrap_or_else(|| NOBODY.to_owned());
+        let found = if everywhere {
+            self.binaries.iter().find_map(|binary| self.finds(bug, binary, &[]))
+        } else {
+            bug.first.iter().find_map(|(name, filter)| {
+                let binary = self.binaries.iter().find(|binary| binary.name == *name)?;
+                let filter: Vec<&str> = Some(filter.as_str()).into_iter().filter(|it| !it.is_empty()).collect();
+                self.finds(bug, binary, &filter)
+            })
+        };
+        let by = match found {
+            Some(by) => by,
+            None if everywhere => NOBODY.to_owned(),
+            None => return say(&format!("{}: not where it was looked for first", bug.name)),
+        };
         say(&format!("{}: {by} ({} s)", bug.name, began.elapsed().as_secs()));
         self.note(&bug.name, &by);
+    }
+
+    /// Whether a test is known that finds it.
+    pub fn has_found(&self, bug: &Bug) -> bool {
+        self.findings().get(&bug.name).is_some_and(|by| by != NOBODY)
     }
 
     /// The test of this binary that finds a bug.
