@@ -22,13 +22,14 @@ async fn record(store: &Arc<dyn Store>, id: &str, kind: DoorKind) {
         session: minute,
         quarantine: minute,
         closes: kind == DoorKind::Shared,
+        by_time: true,
         serves: vec!["orders".into()],
         left: false,
     };
     let name = DoorName { target: if kind == DoorKind::Shared { "orders" } else { id }.into(), id: id.into() };
     let joiner = Joiner { name, record, lease, mechanisms: Mechanisms::all() };
     let joined = join(store.as_ref(), &joiner, &mut Default::default(), HostClock.now()).await;
-    assert!(matches!(joined, Ok(Joined::At(_))), "{joined:?}");
+    assert!(matches!(joined, Ok(Joined::At { .. })), "{joined:?}");
 }
 
 async fn put(store: &Arc<dyn Store>, key: &str, value: Vec<u8>) {
