@@ -132,6 +132,35 @@ fn a_wiped_etcd_leaves_no_leader_stuck() {
 }
 
 #[test]
+fn an_etcd_restored_to_a_term_that_was_given_up_since_leaves_nobody_stuck() {
+    let mut world = World::start();
+    let snapshot = tempfile::tempdir().unwrap();
+    let snapshot = snapshot.path().join("snapshot");
+    // A leads in it, by the lease that it goes on renewing.
+    assert!(world.etcd.snapshot(&snapshot));
+    let [a, b] = &world.writers;
+    eventually("the leadership can be handed over", LONG, || {
+        a.operate(&["step-down", "--resource", "orders"]).wait(LONG).success()
+    });
+    let second = b.await_leadership();
+    assert_eq!(b.put("/orders/1", "second").status, 200);
+    world.etcd.kill();
+    world.etcd.wipe();
+    world.etcd.restore(&snapshot);
+    wait_for(world.etcd.restart());
+    let (leader, stamp) = eventually_some("somebody leads above the floor", LONG, || {
+        world.writers.iter().find_map(|writer| {
+            let leader = writer.leader();
+            let stamp = (leader.status == 200).then(|| text(&leader.json()["stamp"]))?;
+            (epoch_of(&stamp) > epoch_of(&second)).then_some((writer, stamp))
+        })
+    });
+    assert_eq!(leader.put("/orders/1", "after").status, 200, "{stamp}");
+    assert_refused(&world.guard.put_stamped("/orders/1", "late", &second), 412, &["stale_epoch"], "not_applied");
+    world.upstream.assert_epochs_never_decrease();
+}
+
+#[test]
 fn a_guard_that_lost_its_state_directory_stays_shut_until_the_old_record_is_forgotten() {
     let mut world = World::start();
     let [.., third] = world.at_epoch_three();

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::Control;
+use super::writer::State;
 use crate::coordinator::agreement::{Proof, prove};
 use crate::coordinator::doors as records;
 use crate::coordinator::keys::{self, DoorName, Key};
@@ -44,7 +45,8 @@ impl Control {
 
     /// The leader keys that matter though no reading showed them change: of a term whose commit had no answer, for it
     /// may have been seen before that was known; and, where a reading shows every leader (`whole`), of own terms whose
-    /// keys are not there: put and gone between two readings, or lost by a coordinator that went `back`.
+    /// keys are not there: put and gone between two readings, or lost by a coordinator that went `back`; and those that
+    /// this process keeps alive without leading.
     pub(super) fn leaders_to_check(&mut self, whole: bool, back: bool) -> Vec<String> {
         if back {
             // Revisions from before say nothing of those from now on.
@@ -56,7 +58,23 @@ impl Control {
             let gone = self.writer.standing.tenures.keys().map(keys::leader).filter(|key| self.view.get(key).is_none());
             check.extend(gone);
         }
+        let resources = self.writer.campaigns.keys();
+        check.extend(resources.filter(|resource| self.kept_for_nothing(resource).is_some()).map(keys::leader));
         check
+    }
+
+    /// The term of a leader key that goes with this process's own lease, and that it does not lead: a coordinator that
+    /// was restored shows one of the time of its backup. Nobody else could be elected for as long as the lease lives.
+    fn kept_for_nothing(&self, resource: &Resource) -> Option<Term> {
+        let lease = self.connection.lease?.id;
+        let entry = self.view.get(&keys::leader(resource)).filter(|entry| entry.lease == Some(lease))?;
+        let term = from_value::<LeaderRecord>(&entry.value)?.term;
+        let campaign = self.writer.campaigns.get(resource)?;
+        // What is being won or given back is none yet, and none any more.
+        let on_its_way = matches!(campaign.state, State::Running | State::Resigning)
+            || campaign.unclear.contains(&term)
+            || self.stop.is_giving_up(resource);
+        (!on_its_way && self.writer.standing.tenure(resource).is_none()).then_some(term)
     }
 
     fn leader_changed(&mut self, resource: &Resource) {
@@ -78,6 +96,10 @@ impl Control {
                 self.won(resource, leader.term, against.unwrap_or(entry), entry);
             }
             _ => self.seek(resource, self.clock.now()),
+        }
+        if let Some(term) = self.kept_for_nothing(resource) {
+            tracing::warn!(%resource, epoch = %term.epoch, "the coordinator shows a term that this process has led and leads no more: giving its key back");
+            self.resign_term(resource, term);
         }
     }
 

@@ -58,6 +58,11 @@ impl Stop {
         self.phase != Phase::Running
     }
 
+    /// Whether a term of this resource is on its way back: its own writes may still be in flight.
+    pub(super) fn is_giving_up(&self, resource: &Resource) -> bool {
+        self.stepping.contains_key(resource)
+    }
+
     /// Whether each of so many workers has said that it stopped.
     pub(super) fn all_stopped(&self, workers: usize) -> bool {
         self.stopped.len() == workers
