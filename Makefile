@@ -35,9 +35,9 @@ fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short
 	@tools/fetch protoc
 	@$(ENV) EPOCHGATE_FUZZ=$(FUZZ) $(CARGO) test --locked --profile fuzz --lib -- --nocapture fuzz::
 
-planted: ## plants bugs in a copy of the tree and sees that a test finds each: hours (BUGS="name name": only those)
+planted: ## plants bugs in a copy of the tree and sees that a test finds each: an hour or two (BUGS="name name", TESTS="lib crashes": only those)
 	@tools/fetch
-	@$(ENV) PLANTED_ONLY="$(BUGS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
+	@$(ENV) PLANTED_ONLY="$(BUGS)" PLANTED_TESTS="$(TESTS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

@@ -254,3 +254,133 @@ impl View {
         super::records::from_value(&self.entries.get(key)?.value)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::super::store::{Changed, Committed, Lease, LeaseId, StoreFuture, Txn};
+    use super::*;
+    use crate::clock::HostEntropy;
+
+    /// A store that holds what the test says, and a watch that says what the test says.
+    struct Told {
+        holds: Mutex<(Revision, Vec<Entry>)>,
+        watch: Mutex<Option<mpsc::UnboundedReceiver<WatchEvent>>>,
+    }
+
+    struct ToldWatch(mpsc::UnboundedReceiver<WatchEvent>);
+
+    impl Watch for ToldWatch {
+        fn next(&mut self) -> std::pin::Pin<Box<dyn Future<Output = WatchEvent> + Send + '_>> {
+            Box::pin(async { self.0.recv().await.expect("the test ends first") })
+        }
+    }
+
+    impl Store for Told {
+        fn read(&self, ranges: Vec<Range>) -> StoreFuture<'_, Snapshot> {
+            Box::pin(async move {
+                let (revision, entries) = self.holds.lock().expect("no test panics here").clone();
+                let one = |range: &Range| {
+                    let is = |entry: &&Entry| range.keys.contain(&entry.key) && entry.modified >= range.since;
+                    entries.iter().filter(is).cloned().collect()
+                };
+                Ok(Snapshot { revision, ranges: ranges.iter().map(one).collect(), sent: Moment::default() })
+            })
+        }
+
+        fn watch(&self, _: Revision) -> Box<dyn Watch> {
+            let kept = self.watch.lock().expect("no test panics here").take();
+            Box::new(ToldWatch(kept.unwrap_or_else(|| mpsc::unbounded_channel().1)))
+        }
+
+        fn commit(&self, _: Txn) -> StoreFuture<'_, Committed> {
+            unreachable!("an observer only reads")
+        }
+
+        fn grant(&self, _: Duration) -> StoreFuture<'_, Lease> {
+            unreachable!("an observer only reads")
+        }
+
+        fn keep_alive(&self, _: LeaseId) -> StoreFuture<'_, Lease> {
+            unreachable!("an observer only reads")
+        }
+
+        fn revoke(&self, _: LeaseId) -> StoreFuture<'_, ()> {
+            unreachable!("an observer only reads")
+        }
+
+        fn kind(&self) -> &'static str {
+            "a test's"
+        }
+
+        fn endpoint(&self) -> String {
+            String::new()
+        }
+    }
+
+    fn entry(key: &str, at: u64) -> Entry {
+        Entry { key: key.into(), value: Vec::new(), created: Revision(at), modified: Revision(at), lease: None }
+    }
+
+    /// An observer that reads only when it is told to, and has read what there is at revision 10: one leader.
+    struct World {
+        store: Arc<Told>,
+        watch: mpsc::UnboundedSender<WatchEvent>,
+        looks: mpsc::UnboundedSender<Look>,
+        observed: mpsc::UnboundedReceiver<Observed>,
+        view: View,
+    }
+
+    impl World {
+        async fn start() -> World {
+            let ((watch, watched), (looks, look)) = (mpsc::unbounded_channel(), mpsc::unbounded_channel());
+            let (observe_to, observed) = mpsc::unbounded_channel();
+            let holds = Mutex::new((Revision(10), vec![entry("leaders/orders", 10)]));
+            let store = Arc::new(Told { holds, watch: Mutex::new(Some(watched)) });
+            let hour = Duration::from_secs(3600);
+            let pace = Pace { verify_every: hour, refresh_every: hour };
+            let seen = Arc::clone(&store) as Arc<dyn Store>;
+            tokio::spawn(observe(seen, Arc::new(HostEntropy), pace, look, observe_to));
+            let mut world = World { store, watch, looks, observed, view: View::default() };
+            world.until(|view| view.get("leaders/orders").is_some()).await;
+            world
+        }
+
+        fn holds(&self, revision: u64, entries: Vec<Entry>) {
+            *self.store.holds.lock().expect("no test panics here") = (Revision(revision), entries);
+        }
+
+        /// Takes readings in until the view is so.
+        async fn until(&mut self, is_so: impl Fn(&View) -> bool) {
+            let taken = async {
+                while !is_so(&self.view) {
+                    match self.observed.recv().await {
+                        Some(Observed::Read(reading)) => drop(self.view.take(reading)),
+                        other => panic!("{other:?}"),
+                    }
+                }
+            };
+            let limit = Duration::from_secs(20);
+            assert!(tokio::time::timeout(limit, taken).await.is_ok(), "no reading showed it: {:?}", self.view);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_watch_announces_is_read() {
+        let mut world = World::start().await;
+        world.holds(11, vec![entry("leaders/orders", 10), entry("epochs/orders", 11)]);
+        let changed = Changed { revision: Revision(11), keys: vec!["epochs/orders".into()] };
+        world.watch.send(WatchEvent::Changed(changed)).expect("it observes");
+        world.until(|view| view.get("epochs/orders").is_some()).await;
+    }
+
+    #[tokio::test]
+    async fn of_a_store_that_went_back_nothing_old_is_left_in_the_view() {
+        let mut world = World::start().await;
+        world.holds(4, Vec::new());
+        world.looks.send(Look(1, vec![Keys::One("epochs/orders".into())])).expect("it observes");
+        world.until(|view| view.revision == Revision(4)).await;
+        assert_eq!(world.view.get("leaders/orders"), None);
+    }
+}

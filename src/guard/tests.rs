@@ -382,6 +382,19 @@ fn a_dropped_right_is_a_loss_and_counts_until_its_quarantine_is_over() {
 }
 
 #[test]
+fn a_quarantine_counts_from_when_a_write_was_lost_however_long_ago_it_was_let_in() {
+    let mut door = Door::open_at(4);
+    door.clock.set(10);
+    let slow = forwarded(door.write(4));
+    door.clock.set(10 + QUARANTINE);
+    drop(slow);
+    door.cell.follow(Order::Fence(term(5)));
+    let over = Moment::from_nanos((10 + 2 * QUARANTINE) * 1_000_000_000);
+    assert_eq!(door.cell.tick(door.desk.clock.now()), Some(over));
+    assert_eq!(door.said(), ["fenced 5", "quiet 5"]);
+}
+
+#[test]
 fn a_proof_ends_what_is_lost() {
     let mut door = Door::open_at(4);
     let late = forwarded(door.write(4));

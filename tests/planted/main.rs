@@ -2,7 +2,7 @@
 //!
 //! `blind.txt` and `listed.txt` hold the bugs: as data, each a change of the production code. The quick test here sees
 //! that each still applies to the tree; `docs/planted-bugs.md` says of each which test found it. To find out again
-//! (`make planted`, hours of a small machine; `BUGS="name name"` for some of them):
+//! (`make planted`, an hour or two of a small machine; `BUGS="name name"` for some, `TESTS="lib crashes"` by some tests):
 //!
 //! 1. [`copy`] makes a copy of the last commit, and plants all bugs in it at once, each behind a switch that only the
 //!    copy has: the module `planted`, which reads the environment variable `PLANTED_BUG`.
@@ -50,7 +50,8 @@ fn the_page_has_every_bug_and_who_found_it() {
     assert!(gone.is_empty(), "docs/planted-bugs.md has rows for bugs that are not planted: {gone:?}");
 }
 
-/// Plants every bug, or those that `PLANTED_ONLY` names, and prints the table. It begins where it was interrupted, also
+/// Plants every bug, or those that `PLANTED_ONLY` names, runs all tests, or those that `PLANTED_TESTS` names (`lib` and
+/// files of `tests/`), and prints the table. It begins where it was interrupted, also
 /// by another commit: `planted/results.txt` in cargo's folder for tests has what was found, and goes where all of it is
 /// to be found again.
 #[test]
@@ -58,12 +59,14 @@ fn the_page_has_every_bug_and_who_found_it() {
 fn every_bug_is_found() {
     let only = std::env::var("PLANTED_ONLY").unwrap_or_default();
     let only: Vec<&str> = only.split_whitespace().collect();
+    let tests = std::env::var("PLANTED_TESTS").unwrap_or_default();
+    let tests: Vec<&str> = tests.split_whitespace().collect();
     let bugs = Bug::all();
     for name in &only {
         assert!(bugs.iter().any(|bug| bug.name == *name), "there is no bug {name} in tests/planted");
     }
     let copy = copy::Copy::make(top(), &bugs);
-    let mut suite = run::Suite::build(&copy);
+    let mut suite = run::Suite::build(&copy, &tests);
     suite.run_without_a_bug();
     let wanted = |bug: &&Bug| only.contains(&&*bug.name) || only.is_empty();
     // Where most of them are found takes seconds, and all tests take minutes.

@@ -50,11 +50,13 @@ enum Ran {
 }
 
 impl Suite {
-    /// Builds the copy's tests.
-    pub fn build(copy: &Copy) -> Suite {
+    /// Builds the copy's tests; where some are named, only those.
+    pub fn build(copy: &Copy, only: &[&str]) -> Suite {
         say("building the copy");
+        let named = only.iter().flat_map(|name| if *name == "lib" { vec!["--lib"] } else { vec!["--test", name] });
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["test", "--locked", "--no-run", "--features", "danger-test-switches", "--message-format=json"])
+            .args(named)
             .current_dir(&copy.tree)
             .env("CARGO_TARGET_DIR", &copy.target)
             .env_remove("RUSTFLAGS")

@@ -316,6 +316,24 @@ fn an_answer_before_the_end_of_the_request_is_passed_on_and_proves_nothing() {
 }
 
 #[test]
+fn an_answer_to_what_has_not_all_left_proves_nothing() {
+    run(async {
+        // All of the body fits into what this side buffers, and not into what the target's side takes.
+        let (mut target, upstream) = tokio::io::duplex(1024);
+        let world = world(|change| change.dialled.push_back(upstream)).await;
+        let mut client = world.client().await;
+        let body = "x".repeat(8 * 1024);
+        client.send(&format!("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: {}\r\n\r\n{body}", body.len())).await;
+        let mut first = [0; 16];
+        tokio::io::AsyncReadExt::read_exact(&mut target, &mut first).await.expect("it comes");
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::io::AsyncWriteExt::write_all(&mut target, OK.as_bytes()).await.expect("there is room");
+        assert_eq!(client.answer().await.1, "ok");
+        world.role.until_settled(Settled::Lost).await;
+    });
+}
+
+#[test]
 fn a_client_may_close_its_side_and_still_gets_its_answer() {
     run(async {
         let world = world(|_| {}).await;
