@@ -54,8 +54,8 @@ enum State {
 pub(super) struct LeavingDoor {
     pub(super) name: DoorName,
     pub(super) gates: Vec<GateId>,
-    /// Whether its record stands, as far as is known.
-    pub(super) has_joined: bool,
+    /// The revision of its record, where that stands as far as is known.
+    pub(super) joined_at: Option<Revision>,
     /// Whether it may say that it left although something that it forwarded may still take effect.
     pub(super) by_time: bool,
     /// Whether its record stays, as after a crash: it waits for doors that are not on record, and whoever comes is to
@@ -377,7 +377,7 @@ impl Control {
             LeavingDoor {
                 name: door.name.clone(),
                 gates: door.gates.clone(),
-                has_joined: door.joined_at.is_some(),
+                joined_at: door.joined_at,
                 by_time: door.record.by_time,
                 stays: door.gates.iter().any(|gate| gates.get(*gate).handoff.alone_until().is_some()),
             }

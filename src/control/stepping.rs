@@ -243,16 +243,16 @@ impl Control {
         for door in std::mem::take(&mut self.stop.leaving) {
             let clean = door.gates.iter().all(|gate| self.is_clean(*gate));
             // Where time ends nothing, to have left would promise too much: the record stands for an operator.
-            let may = (clean || door.by_time) && !door.stays;
-            if noted && door.has_joined && may {
-                leaving.push((door.name, clean));
+            let may = noted && (clean || door.by_time) && !door.stays;
+            if let Some(joined_at) = door.joined_at.filter(|_| may) {
+                leaving.push((door.name, joined_at, clean));
             }
         }
         let (store, lease) = (Arc::clone(&self.store), self.connection.lease);
         self.beside(async move {
-            for (name, clean) in leaving {
+            for (name, joined_at, clean) in leaving {
                 let left = if clean {
-                    records::leave(store.as_ref(), &name).await
+                    records::leave(store.as_ref(), &name, joined_at).await
                 } else {
                     records::mark_left(store.as_ref(), &name).await.map(|_| ())
                 };

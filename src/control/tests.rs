@@ -381,7 +381,17 @@ fn a_door_that_was_replaced_remembers_that_its_record_does_not_stand() {
         assert!(memory.left.is_empty(), "nobody has taken its place");
         let (store, id) = (store(folder.path()), memory_door(&old));
         let name = crate::coordinator::keys::DoorName { target: "orders".into(), id };
-        crate::coordinator::doors::leave(store.as_ref(), &name).await.expect("it is recorded");
+        let recorded = || async {
+            let key = crate::coordinator::keys::door(&name.target, &name.id);
+            let range = crate::coordinator::store::Range::all(Keys::One(key));
+            let read = store.read(vec![range]).await.expect("it answers");
+            read.ranges[0].first().map(|entry| entry.modified)
+        };
+        let at = recorded().await.expect("it is recorded");
+        let earlier = crate::coordinator::store::Revision(at.0 - 1);
+        crate::coordinator::doors::leave(store.as_ref(), &name, earlier).await.expect("it answers");
+        assert_eq!(recorded().await, Some(at), "a leave of an earlier life, carried out late, takes nothing back");
+        crate::coordinator::doors::leave(store.as_ref(), &name, at).await.expect("it answers");
         let mut second = Process::start(config("g2", folder.path(), vec![guard()]));
         play_all(&mut [&mut second, &mut a], "the second opens", |all| all[0].gate.is_open()).await;
         let mut first = Process::start(old.clone());

@@ -198,14 +198,17 @@ pub async fn join(
     }
 }
 
-/// Deletes a door's keys: it has drained and sends nothing more.
+/// Deletes a door's keys: it has drained and sends nothing more. Nothing happens where its record is another than the
+/// one that it put at `joined_at`: a commit that is carried out late must not take back what the door, started again,
+/// has put since.
 ///
 /// # Errors
 /// Those of the store.
-pub async fn leave(store: &dyn Store, name: &DoorName) -> Result<(), StoreError> {
-    let changes =
-        vec![Change::Delete(keys::door(&name.target, &name.id)), Change::Delete(keys::alive(&name.target, &name.id))];
-    store.commit(Txn { compares: Vec::new(), changes }).await.map(|_| ())
+pub async fn leave(store: &dyn Store, name: &DoorName, joined_at: Revision) -> Result<(), StoreError> {
+    let record = keys::door(&name.target, &name.id);
+    let compares = vec![Compare::ModifiedAt(record.clone(), joined_at)];
+    let changes = vec![Change::Delete(record), Change::Delete(keys::alive(&name.target, &name.id))];
+    store.commit(Txn { compares, changes }).await.map(|_| ())
 }
 
 /// Marks a door's record *left*: it sends nothing more, though what it sent may still take effect. `false` where
