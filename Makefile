@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz soak planted bench-handoff build check tools
+.PHONY: help demo test fuzz simulate soak planted bench-handoff build check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,13 @@ fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short
 planted: ## plants bugs in a copy of the tree and sees that a test finds each: an hour or two (BUGS="name name", TESTS="lib crashes": only those)
 	@tools/fetch
 	@$(ENV) PLANTED_ONLY="$(BUGS)" PLANTED_TESTS="$(TESTS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
+
+SEEDS ?= 500
+SEED ?=
+
+simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows one of them with all that happened
+	@tools/fetch protoc
+	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --test simulation -- --nocapture every_seed
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

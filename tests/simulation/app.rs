@@ -207,7 +207,7 @@ impl App {
         if chunked {
             bytes.extend_from_slice(b"\r\n0\r\n\r\n");
         }
-        if !self.calm.get() && self.percent(7) {
+        if !self.calm.get() && self.percent(10) {
             // The body stalls, and is never finished now and then.
             let at = head + self.dice.borrow_mut().index(bytes.len() - head + 1);
             wire.write(&bytes[..at]).await?;

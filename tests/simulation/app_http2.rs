@@ -61,7 +61,7 @@ impl App {
     }
 
     async fn exchange_http2(&self, mut sender: SendRequest<Body>, op: &Op, name: String) -> io::Result<Ended> {
-        let stalls = !self.calm.get() && self.percent(7);
+        let stalls = !self.calm.get() && self.percent(10);
         let pause = if stalls { self.millis(50, 2_500) } else { Duration::ZERO };
         let at = usize::try_from(self.below(op.length as u64 + 1)).unwrap_or(0);
         let breaks = stalls && self.percent(30);

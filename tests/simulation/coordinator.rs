@@ -200,12 +200,12 @@ impl Coordinator {
         }
     }
 
-    /// Who leads a resource at present.
-    pub fn leader(&self, resource: &str) -> Option<String> {
+    /// The term of a resource's leader at present.
+    pub fn leader(&self, resource: &str) -> Option<Term> {
         let resource = resource.parse().ok()?;
         let read = self.inner().state.read(&[Range::all(Keys::One(keys::leader(&resource)))]);
         let leader: LeaderRecord = from_value(&read.first()?.first()?.value)?;
-        Some(leader.term.writer.to_string())
+        Some(leader.term)
     }
 
     // ---- requests -----------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ pub struct Plan {
     pub http2: bool,
     /// Whether guards close without a session.
     pub closes: bool,
+    /// Whether writers go on past their deadline while the coordinator is away.
+    pub keeps_writing: bool,
     /// Whether what is not armed is refused rather than held.
     pub refuse_unarmed: bool,
     /// Whether guards are replaced by others; then the coordinator keeps its memory.
@@ -63,13 +65,14 @@ impl Plan {
             send_timeout,
             http2: dice.percent(25),
             closes: dice.percent(30),
+            keeps_writing: dice.percent(15),
             refuse_unarmed: dice.percent(20),
             replaced: false,
             taping: if dice.percent(60) { 10 } else { 0 },
             failovers,
             exceeds: false,
         };
-        plan.replaced = plan.doors == 1 && dice.percent(50);
+        plan.replaced = dice.percent(40);
         plan
     }
 
@@ -110,12 +113,13 @@ impl Plan {
     /// A stamping sidecar's configuration.
     pub fn stamp(&self, number: u8) -> Config {
         let until_armed = if self.refuse_unarmed { "refuse" } else { "hold" };
+        let loss = if self.keeps_writing { "keep" } else { "stop" };
         let patience = self.response_timeout + self.quarantine + Duration::from_secs(2);
         let listeners: String = (1..=self.targets)
             .map(|target| {
                 format!(
                     "  - {{ name: stamp-{target}, role: stamp, protocol: http, listen: 127.0.0.1:{}, \
-                     advertise: http://writer-{number}, until_armed: {until_armed}, {}, {} }}\n",
+                     advertise: http://writer-{number}, until_armed: {until_armed}, on_coordinator_loss: {loss}, {}, {} }}\n",
                     self.stamp_port(target),
                     self.upstream(&format!("{}:8080", self.door(target)), patience, "same"),
                     RULES,

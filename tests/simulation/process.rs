@@ -34,6 +34,8 @@ use crate::network::{Address, Host, LetGo, Network};
 use crate::record::{Record, Saying};
 use crate::socket::{Dialler, Listening};
 
+/// The threads before: control, and the floor file's.
+pub const FIRST_WORKER: usize = 2;
 /// As in production.
 const FLOOR_RETRY: Duration = Duration::from_secs(1);
 

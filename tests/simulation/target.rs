@@ -50,22 +50,22 @@ enum Way {
 }
 
 const WAYS: &[(u64, Way)] = &[
-    (70, Way::Prompt),
-    (9, Way::Late),
+    (62, Way::Prompt),
+    (12, Way::Late),
     (3, Way::Silent),
-    (3, Way::Breaks),
+    (4, Way::Breaks),
     (2, Way::Closes),
-    (3, Way::Gateway),
-    (3, Way::InParts),
-    (2, Way::Early),
-    (2, Way::Sleeps),
-    (1, Way::Fails),
+    (4, Way::Gateway),
+    (4, Way::InParts),
+    (4, Way::Early),
+    (3, Way::Sleeps),
+    (2, Way::Fails),
 ];
 
 /// One target.
 pub struct Target {
     pub name: Arc<str>,
-    host: Host,
+    pub host: Host,
     network: Network,
     record: Record,
     life: Life,

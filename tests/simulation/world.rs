@@ -97,7 +97,7 @@ impl World {
         }
         for target in 1..=self.plan.targets {
             let doors: Vec<Host> = (0..self.plan.doors).map(|_| self.add_guard(target).host).collect();
-            self.point_writers_at(&doors, doors[0]);
+            self.point_writers(doors[0], &[], &[]);
         }
         self.processes().iter().for_each(Process::start);
         for app in &self.apps {
@@ -124,8 +124,11 @@ impl World {
         self.network.clear();
     }
 
-    /// Nothing behaves badly any more.
+    /// Nothing behaves badly any more, and the names lead to every guard that there is.
     pub fn calm(&self) {
+        for guard in self.guards() {
+            self.point_writers(guard.host, &[], &[]);
+        }
         self.targets.iter().for_each(|target| target.calm.set(true));
         self.apps.iter().for_each(|app| app.calm.set(true));
     }
@@ -169,23 +172,32 @@ impl World {
         self.add_guard(self.target_number(other))
     }
 
-    /// Has the name of a guard's target lead writers to these guards.
-    pub fn point_writers_at(&self, guards: &[Host], of: Host) {
-        let name = self.plan.door(self.target_number(of));
-        let addresses: Vec<Address> = guards.iter().map(|guard| Address(*guard, DOOR)).collect();
+    /// Has the name of a guard's target lead writers to its guards: those that are wanted, and these besides; not to
+    /// `without`.
+    pub fn point_writers(&self, of: Host, besides: &[Host], without: &[Host]) {
+        let target = self.target_number(of);
+        let name = self.plan.door(target);
+        let mut hosts: Vec<Host> = {
+            let guards = self.guards.borrow();
+            let wanted = guards.iter().filter(|(guard, before)| *before == target && guard.wanted.get());
+            wanted.map(|(guard, _)| guard.host).chain(besides.iter().copied()).collect()
+        };
+        hosts.retain(|host| !without.contains(host));
+        let addresses: Vec<Address> = hosts.into_iter().map(|guard| Address(guard, DOOR)).collect();
         for stamp in &self.stamps {
             self.network.name(stamp.host, &name, &addresses);
         }
     }
 
-    /// Waits for a guard's end, and has an operator say that it is dead.
-    pub async fn retire(&self, guard: &Rc<Process>) {
+    /// Waits for a guard's end, and has an operator say that it is dead. Whether it had left by itself before.
+    pub async fn retire(&self, guard: &Rc<Process>) -> bool {
         let until = Instant::now() + PATIENCE;
         while guard.is_running() && Instant::now() < until {
             sleep(Duration::from_millis(100)).await;
         }
+        let late = guard.is_running();
         guard.kill();
-        let Ok(door) = guard.disk().read(Path::new("/state/door")) else { return };
+        let Ok(door) = guard.disk().read(Path::new("/state/door")) else { return false };
         let id = String::from_utf8_lossy(&door).trim().to_owned();
         let target = format!("db-{}", self.target_number(guard.host));
         let clock = DriftingClock::new(Instant::now(), &mut Dice::of(self.plan.seed, "operator"));
@@ -194,7 +206,7 @@ impl World {
             match records::mark_left(store.as_ref(), &DoorName { target: target.clone(), id: id.clone() }).await {
                 Ok(stood) => {
                     self.record.note(&self.name, format!("operator: door {id} is dead; its record stood: {stood}"));
-                    return;
+                    return !stood && !late;
                 }
                 Err(_) => sleep(Duration::from_millis(200)).await,
             }
