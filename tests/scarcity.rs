@@ -62,6 +62,39 @@ fn out_of_descriptors_it_waits_without_a_busy_loop_and_hands_over_all_the_same()
 }
 
 #[test]
+fn thousands_of_idle_connections_leave_a_good_client_alone() {
+    // Both ends of each are open files: here, and in the guard.
+    let most = getrlimit(Resource::Nofile).maximum.map_or(10_000, |most| usize::try_from(most).unwrap());
+    let count = most.min(6_000) / 2;
+    let own = rustix::process::getpid().as_raw_nonzero().get();
+    let mut world = World::embedded();
+    let mut guard = world.guard("guard").listener("limits: { idle_timeout: 60s }").start();
+    let id = guard.process().id();
+    allow_descriptors(u32::try_from(own).unwrap(), most);
+    allow_descriptors(id, most);
+    let (one, stamp) = world.elect("orders-a");
+    guard.await_open(&one);
+    assert_eq!(guard.put("/first", &stamp).status, 200);
+    let before = most_memory(id);
+    let mut crowd: Vec<Connection> = (0..count).map(|_| Connection::open(guard.address).unwrap()).collect();
+    // Each is served once, so that it is not only in a queue.
+    for client in &mut crowd {
+        assert_eq!(client.request("GET", "/first", &[], b"").unwrap().status, 200);
+    }
+    let (mut slowest, began) = (Duration::ZERO, Instant::now());
+    while began.elapsed() < Duration::from_secs(2) {
+        let asked = Instant::now();
+        assert_eq!(guard.put("/good", &stamp).status, 200);
+        slowest = slowest.max(asked.elapsed());
+    }
+    let more = most_memory(id).saturating_sub(before);
+    println!("{count} idle connections: {} KiB each, a good write at most {slowest:?}", more / count / 1024);
+    assert!(more / count < 128 * 1024, "{} KiB for an idle connection", more / count / 1024);
+    assert_eq!(crowd[0].request("GET", "/first", &[], b"").unwrap().status, 200);
+    assert_eq!(crowd[count - 1].request("GET", "/first", &[], b"").unwrap().status, 200);
+}
+
+#[test]
 fn uploads_that_the_target_does_not_take_stay_out_of_memory() {
     const UPLOADS: usize = 24;
     let mut world = World::embedded();
