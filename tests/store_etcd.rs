@@ -364,6 +364,11 @@ async fn a_dead_member_of_three_fails_no_read_and_a_lone_one_fails_them_all() {
         assert!(began.elapsed() < PATIENCE, "a member without a quorum must not answer");
     }
     assert!(is_unreachable(&lone.read(vec![]).await));
+    // It has these, and whether they are still so only the others know.
+    let (one, all_keys) = (Range::all(Keys::One("seen".into())), Range::all(Keys::Under(String::new())));
+    for ranges in [vec![one.clone()], vec![all_keys.clone()], vec![one, all_keys]] {
+        assert!(is_unreachable(&lone.read(ranges).await));
+    }
     assert!(is_unreachable(&lone.commit(txn(&[], &[put("k", "1")])).await));
     let health = client(&all).probe().await;
     assert_eq!(health.iter().map(|health| health.endpoint.as_str()).collect::<Vec<_>>(), urls);

@@ -22,7 +22,8 @@ pub fn print(bugs: &[Bug], found: &BTreeMap<String, String>) -> String {
 pub fn rows(page: &str) -> BTreeMap<String, String> {
     let cells = |line: &str| -> Option<(String, String)> {
         let cells: Vec<&str> = line.strip_prefix('|')?.strip_suffix('|')?.split(" | ").map(str::trim).collect();
-        let name = cells.first()?.strip_prefix('`')?.strip_suffix('`')?;
+        // The page has other tables too.
+        let name = cells.first().filter(|_| cells.len() == 6)?.strip_prefix('`')?.strip_suffix('`')?;
         Some((name.to_owned(), cells.last()?.trim_matches('`').to_owned()))
     };
     page.lines().filter_map(cells).collect()
