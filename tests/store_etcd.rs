@@ -355,20 +355,24 @@ async fn a_dead_member_of_three_fails_no_read_and_a_lone_one_fails_them_all() {
     read_through(&stores).await;
     members[1].resume();
 
-    // Without a quorum nobody is believed, however willing.
+    // Without a quorum nobody is believed, however willing: not in the moment before it knows that it is alone either. It
+    // has these keys, and whether they are still so only the others know.
+    let lone = store(&configured(&[members[2].url()]));
+    answers(&lone).await;
+    members[0].pause();
+    members[1].pause();
+    let (one, every) = (Range::all(Keys::One("seen".into())), Range::all(Keys::Under(String::new())));
+    let reads = [vec![one.clone()], vec![every.clone()], vec![one, every]].map(|ranges| lone.read(ranges));
+    for read in futures_util::future::join_all(reads).await {
+        assert!(is_unreachable(&read), "{read:?}");
+    }
     members[0].kill();
     members[1].kill();
-    let lone = store(&configured(&[members[2].url()]));
     let began = Instant::now();
     while lone.read(vec![]).await.is_ok() {
         assert!(began.elapsed() < PATIENCE, "a member without a quorum must not answer");
     }
     assert!(is_unreachable(&lone.read(vec![]).await));
-    // It has these, and whether they are still so only the others know.
-    let (one, all_keys) = (Range::all(Keys::One("seen".into())), Range::all(Keys::Under(String::new())));
-    for ranges in [vec![one.clone()], vec![all_keys.clone()], vec![one, all_keys]] {
-        assert!(is_unreachable(&lone.read(ranges).await));
-    }
     assert!(is_unreachable(&lone.commit(txn(&[], &[put("k", "1")])).await));
     let health = client(&all).probe().await;
     assert_eq!(health.iter().map(|health| health.endpoint.as_str()).collect::<Vec<_>>(), urls);
