@@ -56,7 +56,7 @@ fn every_fault_has_tests_that_are_there_or_says_what_it_waits_for() {
         let (number, expected) = (&row[0], &row[2]);
         let tests = named(row.get(3).map_or("", String::as_str));
         let waits = expected.starts_with("waits for ");
-        assert!(waits != !tests.is_empty(), "{number}: tests, or what it waits for: {row:?}");
+        assert_eq!(waits, tests.is_empty(), "{number}: tests, or what it waits for: {row:?}");
         for test in tests.into_iter().chain(named(expected)) {
             assert!(is_there(test), "{number}: there is no test `{test}`");
         }

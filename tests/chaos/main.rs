@@ -15,6 +15,7 @@
 //! | [`world`], [`node`] | everything of one episode; one process of it |
 //! | [`clients`] | who writes, and how badly |
 //! | [`plan`], [`nemesis`] | what is to be done, from a seed; doing it |
+//! | [`network`], [`disks`] | the parts of that which have to do with them |
 //! | [`record`], [`grants`] | what the outside sees; what etcd granted |
 //! | [`judge`], [`episode`] | the verdict; one whole episode |
 
@@ -24,11 +25,13 @@
 mod support;
 
 mod clients;
+mod disks;
 mod episode;
 mod grants;
 mod ground;
 mod judge;
 mod nemesis;
+mod network;
 mod node;
 mod plan;
 mod record;

@@ -14,7 +14,6 @@ use epochgate::verify::Outside;
 use crate::plan::{Fault, Plan, Step};
 use crate::support::dice::Dice;
 use crate::support::etcd::Etcd;
-use crate::support::faulty_link::Weather;
 use crate::support::process::{LONG, eventually};
 use crate::support::sidecar::wait_for;
 use crate::world::{World, killed, member};
@@ -99,11 +98,11 @@ impl Nemesis {
         self.wait(span + Duration::from_millis(1), world);
     }
 
-    fn is_free(&self, name: &str) -> bool {
+    pub fn is_free(&self, name: &str) -> bool {
         !self.active.iter().any(|active| active.claims.iter().any(|claim| claim == name))
     }
 
-    fn hold(&mut self, claims: &[&str], step: &Step, undo: impl for<'w, 'g> FnOnce(&'w mut World<'g>) + 'static) {
+    pub fn hold(&mut self, claims: &[&str], step: &Step, undo: impl for<'w, 'g> FnOnce(&'w mut World<'g>) + 'static) {
         let claims = claims.iter().map(|claim| (*claim).to_owned()).collect();
         self.active.push(Active {
             fault: step.fault,
@@ -129,19 +128,19 @@ impl Nemesis {
         }
     }
 
-    fn stamp(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
+    pub fn stamp(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
         let names: Vec<String> = world.stamps.iter().map(|stamp| stamp.id.clone()).collect();
         let leader = world.stamps.iter().position(crate::node::Node::leads);
         self.choose(world, dice, leader, &names)
     }
 
-    fn guard(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
+    pub fn guard(&mut self, world: &mut World<'_>, dice: &mut Dice) -> usize {
         let names: Vec<String> = world.guards.iter().map(|guard| guard.id.clone()).collect();
         self.choose(world, dice, None, &names)
     }
 
     /// Waits until nobody does anything to any of these.
-    fn await_free(&mut self, names: &[&str], world: &mut World<'_>) {
+    pub fn await_free(&mut self, names: &[&str], world: &mut World<'_>) {
         while !names.iter().all(|name| self.is_free(name)) {
             self.await_next(world);
         }
@@ -150,7 +149,7 @@ impl Nemesis {
     /// What nobody killed has to run.
     fn look_after(&mut self, world: &mut World<'_>) {
         for node in world.guards.iter_mut().chain(&mut world.stamps) {
-            let free = !self.active.iter().any(|active| active.claims.iter().any(|claim| *claim == node.id));
+            let free = !self.active.iter().any(|active| active.claims.contains(&node.id));
             if free && !node.is_running() {
                 let said = node.process.as_ref().map(crate::support::process::Process::recent).unwrap_or_default();
                 self.complaints.push(format!("{} ended by itself:\n{said}", node.id));
@@ -315,159 +314,6 @@ impl Nemesis {
             wait_for(member.await_service());
         }
     }
-
-    fn change_weather(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
-        self.await_free(&["links"], world);
-        let ms = Duration::from_millis;
-        let one = |links: &[crate::support::faulty_link::FaultyLink], dice: &mut Dice, weather: Weather| {
-            // One of them, or all.
-            let only = dice.below(links.len() + 1);
-            for (number, link) in links.iter().enumerate() {
-                if only == links.len() || only == number {
-                    link.set(weather.clone());
-                }
-            }
-        };
-        let there = Weather { cut_there: true, ..Weather::default() };
-        let back = Weather { cut_back: true, ..Weather::default() };
-        match step.fault {
-            Fault::StampCutThere => one(&world.to_guards, dice, there),
-            Fault::StampCutBack => one(&world.to_guards, dice, back),
-            Fault::TargetCutThere => one(&world.to_target, dice, there),
-            Fault::TargetCutBack => one(&world.to_target, dice, back),
-            _ => {
-                let delay = dice.span(ms(0), ms(400));
-                let stormy = Weather {
-                    delay,
-                    breaks: *dice.one(&[0, 5, 40]),
-                    repeats: *dice.one(&[0, 50, 300]),
-                    repeats_after: dice.span(ms(10), ms(6000)),
-                    ..Weather::default()
-                };
-                world.to_stamps.iter().chain(&world.to_guards).for_each(|link| link.set(stormy.clone()));
-                // What is on its way to the target is over soon after its connection, and comes once.
-                let short = Weather { delay: delay.min(ms(150)), repeats: 0, ..stormy };
-                world.to_target.iter().for_each(|link| link.set(short.clone()));
-            }
-        }
-        self.hold(&["links"], step, |world| world.clear());
-    }
-
-    fn trouble_a_disk(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
-        let at = self.guard(world, dice);
-        let id = world.guards[at].id.clone();
-        let words = world.guards[at].ailment();
-        let ballast = world.guards[at].state.join("ballast");
-        let words_now = match step.fault {
-            Fault::DiskWrites => "write".to_owned(),
-            Fault::DiskSyncs => (*dice.one(&["sync", "sync create", "sync rename"])).to_owned(),
-            Fault::DiskSlow => format!("slow={}", 50 + dice.below(700)),
-            // The file at hand fails once, and there is no room for another.
-            _ => {
-                fill(&ballast);
-                "sync".to_owned()
-            }
-        };
-        std::fs::write(&words, words_now).expect("it is in a temporary folder");
-        // Something has to be written, so that it is noticed.
-        step_down(world);
-        if step.fault == Fault::DiskFull {
-            thread::sleep(Duration::from_millis(300));
-            let _ = std::fs::remove_file(&words);
-        }
-        self.hold(&[&id], step, move |world| {
-            let _ = std::fs::remove_file(&words);
-            let _ = std::fs::remove_file(&ballast);
-            // One that was just starting cannot, with such a disk, and says so.
-            if !world.guards[at].is_running() {
-                world.guards[at].start(&[]);
-            }
-        });
-    }
-
-    /// A guard loses its state directory, and comes back as another door; the operator, who knows that the old one is
-    /// dead, says so.
-    fn lose_a_state_directory(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
-        let at = self.guard(world, dice);
-        let id = world.guards[at].id.clone();
-        world.guards[at].kill();
-        killed(&world.record, &id);
-        let door = std::fs::read_to_string(world.guards[at].state.join("door")).unwrap_or_default();
-        // Another door is another process to the checker: what the lost one had on disk binds nobody any more.
-        world.guards[at].bury_history();
-        for file in std::fs::read_dir(&world.guards[at].state).expect("its state directory").flatten() {
-            std::fs::remove_file(file.path()).expect("it can be removed");
-        }
-        world.guards[at].start(&[]);
-        world.dead_doors.push((at, door.trim().to_owned()));
-        self.hold(&[&id], step, |_| {});
-    }
-
-    /// The operator says of the doors whose state directories are lost that they are dead, as soon as etcd hears it.
-    fn forget_the_dead(&self, world: &mut World<'_>) {
-        let due = |at: &usize, world: &World<'_>| self.is_free(&world.guards[*at].id);
-        let doors = std::mem::take(&mut world.dead_doors);
-        for (at, door) in doors {
-            let forget = format!("/api/v1/doors/forget?target=orders&id={door}");
-            let told = due(&at, world).then(|| world.guards[at].ask("POST", &forget)).flatten();
-            // 404: it was never on record, or is not any more.
-            if !told.is_some_and(|(status, _)| status == 200 || status == 404) {
-                world.dead_doors.push((at, door));
-            }
-        }
-    }
-
-    fn partition(&mut self, step: &Step, world: &mut World<'_>, dice: &mut Dice) {
-        let members: Vec<String> = (0..world.members.len()).map(member).collect();
-        let (cuts, claims): (Vec<(String, String)>, Vec<String>) = match step.fault {
-            Fault::GuardUnheard | Fault::GuardDeaf => {
-                let at = self.guard(world, dice);
-                let id = world.guards[at].id.clone();
-                (one_way(&id, &members, step.fault == Fault::GuardDeaf), vec![id])
-            }
-            Fault::StampUnheard | Fault::StampDeaf => {
-                let at = self.stamp(world, dice);
-                let id = world.stamps[at].id.clone();
-                (one_way(&id, &members, step.fault == Fault::StampDeaf), vec![id])
-            }
-            fault => {
-                let all: Vec<&str> = members.iter().map(String::as_str).collect();
-                self.await_free(&all, world);
-                let first = dice.below(members.len());
-                let lagging = members[first].clone();
-                let others: Vec<String> = members.iter().filter(|member| **member != lagging).cloned().collect();
-                let second = others[dice.below(others.len())].clone();
-                let mut claims = members.clone();
-                let cuts = match fault {
-                    // Neither hears the other; the third hears both.
-                    Fault::MembersApart if dice.per_mille(500) => {
-                        [one_way(&lagging, &[second.clone()], false), one_way(&lagging, &[second], true)].concat()
-                    }
-                    Fault::MembersApart => one_way(&lagging, &[second], false),
-                    Fault::GuardAtStaleMember => {
-                        let at = self.guard(world, dice);
-                        let id = world.guards[at].id.clone();
-                        claims.push(id.clone());
-                        let stale = [one_way(&lagging, &others, false), one_way(&lagging, &others, true)].concat();
-                        [stale, one_way(&id, &others, false), one_way(&id, &others, true)].concat()
-                    }
-                    _ => [one_way(&lagging, &others, false), one_way(&lagging, &others, true)].concat(),
-                };
-                (cuts, claims)
-            }
-        };
-        cuts.iter().for_each(|(from, to)| world.ground.cut(from, to));
-        let claims: Vec<&str> = claims.iter().map(String::as_str).collect();
-        self.hold(&claims, step, move |world| cuts.iter().for_each(|(from, to)| world.ground.mend(from, to)));
-    }
-}
-
-/// Nothing of `one` reaches the others; or nothing of them reaches it.
-fn one_way(one: &str, others: &[String], deaf: bool) -> Vec<(String, String)> {
-    let pair = |other: &String| {
-        if deaf { (other.clone(), one.to_owned()) } else { (one.to_owned(), other.clone()) }
-    };
-    others.iter().map(pair).collect()
 }
 
 fn pause(node: &crate::node::Node) {
@@ -483,20 +329,8 @@ fn resume(node: &crate::node::Node) {
 }
 
 /// The present leader hands over, if it is there and somebody else is.
-fn step_down(world: &World<'_>) {
+pub fn step_down(world: &World<'_>) {
     if let Some(leader) = world.stamps.iter().find(|stamp| stamp.leads()) {
         let _ = leader.ask("POST", "/api/v1/step-down?resource=orders");
-    }
-}
-
-/// Writes until nothing more fits.
-fn fill(path: &std::path::Path) {
-    use std::io::Write as _;
-    let Ok(mut file) = std::fs::File::create(path) else { return };
-    while file.write_all(&[0; 4096]).is_ok() {
-        // Where the disk turns out to be a large one, this is no disk to fill.
-        if file.metadata().is_ok_and(|about| about.len() > 1 << 20) {
-            return;
-        }
     }
 }
