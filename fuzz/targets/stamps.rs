@@ -89,7 +89,10 @@ fn field() {
         let says = |list: &str| {
             head.0.iter().any(|(name, value)| {
                 name == list
-                    && String::from_utf8_lossy(value).to_lowercase().split(',').any(|one| one.trim() == "fencing-epoch")
+                    && String::from_utf8_lossy(value)
+                        .to_lowercase()
+                        .split(',')
+                        .any(|one| one.as_bytes().trim_ascii() == b"fencing-epoch")
             })
         };
         let clean = !spelled && !says("connection") && !says("trailer");

@@ -207,7 +207,8 @@ mod strict {
         if method.is_empty() || !method.bytes().all(is_token) || !(target.starts_with('/') || target == "*") {
             return Err(format!("request line {line:?}"));
         }
-        let path = target.split('?').next().unwrap_or_default().to_owned();
+        let path: Vec<u8> = target.split('?').next().unwrap_or_default().chars().map(|c| c as u8).collect();
+        let path = String::from_utf8_lossy(&path).into_owned();
         let mut request = Request { method: method.into(), path, stamps: Vec::new(), upgrade: false, body: None };
         let (mut lengths, mut codings, mut hosts) = (Vec::new(), Vec::new(), 0);
         for line in lines {
