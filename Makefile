@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz simulate soak planted bench-handoff build check tools
+.PHONY: help demo test fuzz model simulate soak planted bench-handoff build check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -22,6 +22,7 @@ test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
 	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos
+	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test model --test simulation
 
 MINUTES ?= 30
 LANES ?= 3
@@ -39,12 +40,16 @@ planted: ## plants bugs in a copy of the tree and sees that a test finds each: a
 	@tools/fetch
 	@$(ENV) PLANTED_ONLY="$(BUGS)" PLANTED_TESTS="$(TESTS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
 
+model: ## the larger worlds of the model too, and the shortest run to each violation: half an hour
+	@tools/fetch protoc
+	@$(ENV) EPOCHGATE_MODEL=whole $(CARGO) test --locked --profile simulation --features danger-test-switches --test model -- --nocapture --test-threads 1
+
 SEEDS ?= 500
 SEED ?=
 
 simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows one of them with all that happened
 	@tools/fetch protoc
-	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --test simulation -- --nocapture every_seed
+	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation -- --nocapture every_seed
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

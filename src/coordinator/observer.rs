@@ -207,7 +207,7 @@ impl Observer {
 }
 
 /// What is known of the coordinator's keys.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct View {
     entries: BTreeMap<String, Entry>,
     /// The revision of the last reading.

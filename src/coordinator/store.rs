@@ -43,7 +43,7 @@ impl Keys {
 }
 
 /// One key with its value, as it stood at the answer's revision.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// The key, without the configured prefix.
     pub key: String,
@@ -86,7 +86,7 @@ impl Range {
 }
 
 /// A condition of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Compare {
     /// The key does not exist.
     Absent(String),
@@ -101,7 +101,7 @@ pub enum Compare {
 }
 
 /// One change of a commit.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Change {
     /// Put a value, with the lease that it is to go with.
     Put {
@@ -117,7 +117,7 @@ pub enum Change {
 }
 
 /// A transaction: if all conditions hold, all changes happen at one revision; else nothing does.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Txn {
     /// The conditions.
     pub compares: Vec<Compare>,
