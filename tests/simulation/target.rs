@@ -234,7 +234,8 @@ impl Target {
                     15..60 => over + longest,
                     _ => at,
                 };
-                sleep_until(wait.min(over + self.plan.over_within())).await;
+                let latest = over + self.plan.over_within();
+                sleep_until(wait.min(limit.map_or(latest, |limit| limit.min(latest)))).await;
             }
         }
         let seq = self.applied.get() + 1;

@@ -136,9 +136,9 @@ const KINDS: &[(u64, Kind)] = &[
     (4, Kind::Watch),
     (3, Kind::Lapse),
     (8, Kind::LapseLeader),
-    (2, Kind::BackUp),
-    (2, Kind::Restore),
-    (2, Kind::Wipe),
+    (4, Kind::BackUp),
+    (5, Kind::Restore),
+    (3, Kind::Wipe),
     (3, Kind::DiskFull),
     (4, Kind::DiskFails),
     (2, Kind::DiskDies),
@@ -165,11 +165,28 @@ impl Kind {
     }
 }
 
+/// The weights of one world: no two have the same. Some kinds are left out, some come often, so that what only many of
+/// one kind together bring about is seen too.
+fn weights(plan: &Plan, dice: &mut Dice) -> Vec<(u64, Kind)> {
+    let mut weights = Vec::new();
+    for (weight, kind) in KINDS.iter().filter(|(_, kind)| kind.fits(plan)) {
+        let times = match dice.below(100) {
+            0..15 => 0,
+            15..30 => 4,
+            _ => 1,
+        };
+        weights.push((weight * times, *kind));
+    }
+    weights
+}
+
 type Heal = Box<dyn FnOnce()>;
 
 /// The faults of one world.
 pub struct Faults {
     world: Rc<World>,
+    /// How often each kind is to be struck in this world.
+    weights: Vec<(u64, Kind)>,
     dice: RefCell<Dice>,
     active: RefCell<BTreeMap<u64, Heal>>,
     struck: RefCell<BTreeMap<Kind, u64>>,
@@ -179,9 +196,11 @@ pub struct Faults {
 
 impl Faults {
     pub fn new(world: &Rc<World>) -> Rc<Faults> {
+        let mut dice = Dice::of(world.plan.seed, "faults");
         Rc::new(Faults {
             world: Rc::clone(world),
-            dice: RefCell::new(Dice::of(world.plan.seed, "faults")),
+            weights: weights(&world.plan, &mut dice),
+            dice: RefCell::new(dice),
             active: RefCell::default(),
             struck: RefCell::default(),
             number: RefCell::new(0),
@@ -196,10 +215,8 @@ impl Faults {
             if self.active.borrow().len() >= AT_ONCE {
                 continue;
             }
-            let kind = *self.dice.borrow_mut().weighed(KINDS);
-            if kind.fits(&self.world.plan) {
-                self.once(kind);
-            }
+            let kind = *self.dice.borrow_mut().weighed(&self.weights);
+            self.once(kind);
         }
     }
 
