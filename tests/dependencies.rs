@@ -22,7 +22,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("lines", &[]),
     ("event", &["fence", "clock", "config", "lines", "protocol::Kind", "protocol::right::Settled"]),
     ("audit", &["fence", "clock", "config", "event", "lines"]),
-    ("verify", &["fence", "event"]),
+    ("verify", &["fence", "event", "protocol::right::Settled"]),
     ("metrics", &["fence", "clock", "config", "event", "protocol::CutReason", "protocol::Finished", "protocol::Kind"]),
     ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.

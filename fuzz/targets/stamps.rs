@@ -131,9 +131,11 @@ mod grammar {
         rest.is_empty()
     }
 
+    type Fits = fn(&[u8]) -> bool;
+
     /// One parameter off the front.
     fn parameter(input: &[u8]) -> Option<(u8, &[u8])> {
-        let (key, quote, fits): (u8, u8, fn(&[u8]) -> bool) = match input {
+        let (key, quote, fits): (u8, u8, Fits) = match input {
             [b'n', b'o', b'n', b'c', b'e', b'=', ..] => (b'n', b':', is_nonce),
             [b'b', b'y', b'=', ..] => (b'b', b'"', is_id),
             [b'r', b'e', b's', b'=', ..] => (b'r', b'"', is_resource),

@@ -282,8 +282,10 @@ mod tests {
         assert_eq!(commit.0.compares, expected);
     }
 
+    type WhatStands = Box<dyn FnMut(&Term) -> Option<Term> + Send>;
+
     /// A store that loses the answer to every commit, and on which then stands what the test says.
-    struct Loses(std::sync::Mutex<Box<dyn FnMut(&Term) -> Option<Term> + Send>>, std::sync::Mutex<Option<Term>>);
+    struct Loses(std::sync::Mutex<WhatStands>, std::sync::Mutex<Option<Term>>);
 
     impl Store for Loses {
         fn read(&self, ranges: Vec<Range>) -> StoreFuture<'_, Snapshot> {

@@ -349,7 +349,7 @@ impl Handoff {
             }),
             Event::Claimed(claim) => self.claimed(claim, &mut effects),
             Event::Agreed(epoch) => self.for_epoch(epoch, |current| current.agreed = true),
-            Event::Alone(until) => self.alone = self.alone.max(Some(until)).filter(|_| self.keeps(Mechanism::Solitude)),
+            Event::Alone(until) => self.left_alone(until),
             Event::Session(alive) => self.session_changed(alive, &mut effects),
             Event::Tick => {}
         }
@@ -543,6 +543,14 @@ impl Handoff {
             // What was shut holds its term's writes again until it opens.
             effects.extend(current.fence_ordered.then(|| Effect::Fence(current.term.clone())));
             effects.extend(current.durable.is_some().then_some(Effect::Report));
+        }
+    }
+
+    /// What it has reported is taken back until then: the report goes out again when the time is over.
+    fn left_alone(&mut self, until: Moment) {
+        self.alone = self.alone.max(Some(until)).filter(|_| self.keeps(Mechanism::Solitude));
+        if self.alone.is_some() {
+            self.with_current(|current| current.reported = false);
         }
     }
 
@@ -1026,6 +1034,16 @@ mod tests {
         let over = door.on(Event::Tick, second(40));
         assert!(over.contains(&Effect::Report) && opens(&over), "{over:?}");
         assert_eq!(door.drained(), Some(epoch(5)));
+    }
+
+    #[test]
+    fn a_shared_door_that_is_open_and_found_alone_stays_open_and_reports_again() {
+        let (mut door, _) = shared_and_drained(None);
+        door.on(Event::Agreed(epoch(5)), second(2));
+        assert_eq!(door.on(Event::Alone(second(40)), second(3)), []);
+        assert_eq!((door.phase(), door.drained()), (Phase::Open, None));
+        assert_eq!(door.on(Event::Tick, second(40)), [Effect::Report]);
+        assert_eq!((door.phase(), door.drained()), (Phase::Open, Some(epoch(5))));
     }
 
     #[test]

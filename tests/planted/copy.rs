@@ -101,10 +101,13 @@ fn unpack(top: &Path, to: &Path) {
     assert!(archive.wait().unwrap().success() && tar.success(), "git archive HEAD | tar -x");
 }
 
+/// Where in a file, what is to stand there instead, and for which bug.
+type Change<'a> = (Range<usize>, String, &'a str);
+
 /// Every file that a bug changes, with all of them in it; or what does not apply.
 pub fn planted(tree: &Path, bugs: &[Bug]) -> Result<BTreeMap<String, String>, Vec<String>> {
     let mut wrong = Vec::new();
-    let mut changes: BTreeMap<String, Vec<(Range<usize>, String, &str)>> = BTreeMap::new();
+    let mut changes: BTreeMap<String, Vec<Change<'_>>> = BTreeMap::new();
     let mut texts: BTreeMap<String, String> = BTreeMap::new();
     for bug in bugs {
         for edit in &bug.edits {

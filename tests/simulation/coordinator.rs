@@ -485,7 +485,10 @@ impl Store for Access {
     }
 
     fn revoke(&self, lease: LeaseId) -> StoreFuture<'_, ()> {
-        Box::pin(async move { Ok(self.call(move |state: &State, _| Ok(state.revoke(lease.0))).await?.0) })
+        Box::pin(async move {
+            self.call(move |state: &State, _| Ok(state.revoke(lease.0))).await?;
+            Ok(())
+        })
     }
 
     fn kind(&self) -> &'static str {
