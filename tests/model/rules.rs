@@ -81,5 +81,5 @@ fn is_sampled(exploration: &Exploration, world: &World) -> bool {
     }
     let mut hasher = DefaultHasher::new();
     world.hash(&mut hasher);
-    one_of == 1 || hasher.finish() % one_of == 0
+    one_of == 1 || hasher.finish().is_multiple_of(one_of)
 }
