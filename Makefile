@@ -22,7 +22,8 @@ test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
 	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos
-	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test model --test simulation
+	@$(ENV) $(CARGO) test --locked --profile simulation --features danger-test-switches --test model
+	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation every_seed
 
 MINUTES ?= 30
 LANES ?= 3
