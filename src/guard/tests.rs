@@ -452,7 +452,7 @@ fn signals_reach_the_writes_of_old_terms_only() {
     assert_eq!((asked(&old), asked(&present)), (Ask::Cut, Ask::Nothing), "never what is of the term at hand");
     // A door that another may take the place of sends nothing more.
     door.cell.follow(Order::Shut(Cause::SessionOver));
-    assert_eq!(asked(&present), Ask::CutHalfSent);
+    assert_eq!(asked(&present), Ask::Cut);
     drop(old);
     let cut: Vec<String> = names(&door.recorder).split_off(2);
     assert_eq!(cut, ["settled", "cut", "lost"]);
