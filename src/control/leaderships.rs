@@ -138,7 +138,7 @@ impl Control {
     }
 
     /// An epoch record at or above the own epoch that is not the own term: this process was overtaken.
-    fn check_epoch(&mut self, resource: &Resource) {
+    pub(super) fn check_epoch(&mut self, resource: &Resource) {
         let Some(tenure) = self.writer.standing.tenure(resource) else { return };
         let Some(record) = self.view.record::<EpochRecord>(&keys::epoch(resource)) else { return };
         if record.term != tenure.term && record.term.epoch >= tenure.term.epoch {
@@ -147,7 +147,7 @@ impl Control {
     }
 
     /// The same of a door's floor; also a door that says it does not believe whoever was elected before its report.
-    fn check_floors(&mut self, resource: &Resource) {
+    pub(super) fn check_floors(&mut self, resource: &Resource) {
         let Some(tenure) = self.writer.standing.tenure(resource) else { return };
         let Some(campaign) = self.writer.campaigns.get(resource) else { return };
         let (own, minted_against) = (tenure.term.clone(), campaign.minted_against);

@@ -242,6 +242,61 @@ fn a_reading_from_before_the_win_ends_no_term() {
     });
 }
 
+/// A door's report that says it will not have the term is read before the answer to the election comes.
+struct FloorBeforeTheAnswer {
+    store: Arc<dyn Store>,
+    won: Point,
+    read: Point,
+}
+
+impl Between for FloorBeforeTheAnswer {
+    fn committed<'a>(&'a self, txn: &'a Txn, how: Committed) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            if puts(txn, "leaders/") && matches!(how, Committed::Done(_)) && !self.won.is_reached() {
+                self.won.reach();
+                let report = crate::coordinator::records::Report {
+                    floor: Epoch::new(5).expect("in range"),
+                    nonce: crate::fence::Nonce::from_bytes([5; 8]),
+                    writer: "b".parse().expect("an id"),
+                    drained: None,
+                    forced: None,
+                    regressed: true,
+                };
+                let key = crate::coordinator::keys::report(&orders(), "orders", "another");
+                let put = Change::Put { key, value: crate::coordinator::records::to_value(&report), lease: None };
+                self.store.commit(Txn { compares: Vec::new(), changes: vec![put] }).await?;
+                self.read.reached().await;
+                // What was read reaches control before the answer does.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        })
+    }
+
+    fn read<'a>(&'a self, _: &'a [Range], read: &'a Snapshot) -> StoreFuture<'a, ()> {
+        Box::pin(async {
+            if read.ranges.iter().flatten().any(|entry| entry.key.starts_with("reports/")) {
+                self.read.reach();
+            }
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn a_floor_that_was_read_before_the_answer_to_the_election_ends_the_term_all_the_same() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (won, read) = (Point::default(), Point::default());
+        let late = Arc::new(FloorBeforeTheAnswer { store: store(folder.path()), won, read });
+        let config = config("a", folder.path(), vec![stamp()]);
+        let mut process = Process::start_over(config, |store| Arc::new(Through(store, late)));
+        let epoch = |process: &Process| Some(process.standing.as_ref()?.tenure(&orders())?.term.epoch.number());
+        process.play("it leads above that floor", |process| epoch(process) == Some(6)).await;
+        process.ended.abort();
+    });
+}
+
 /// A reading is made before the door joins, and handed over once it has; in between an epoch begins.
 struct ReadBeforeJoining {
     store: Arc<dyn Store>,
