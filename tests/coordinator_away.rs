@@ -295,10 +295,9 @@ fn by_default_a_writer_stamps_nothing_after_its_deadline_when_etcd_is_dead() {
     stops_at_its_deadline(Away::Dies);
 }
 
-/// A writer's sidecar was killed and is back before its old lease has lapsed, and etcd goes away in between: an etcd that
-/// comes back gives every lease its whole time anew. Nobody else has this writer's id.
-#[test]
-fn a_writer_that_is_back_before_its_old_lease_lapsed_is_no_second_one_after_an_outage() {
+/// A writer's sidecar was killed and is back before its old lease has lapsed; then something takes longer than two
+/// leases last. Nobody else has this writer's id.
+fn is_no_second_one_after(wait: impl FnOnce(&mut Etcd, &mut Sidecar, Duration)) {
     let mut etcd = etcd();
     let url = etcd.url().to_owned();
     let long = Duration::from_secs(5);
@@ -310,12 +309,29 @@ fn a_writer_that_is_back_before_its_old_lease_lapsed_is_no_second_one_after_an_o
     a.kill();
     a.start();
     a.process().await_words("another process had this writer id", LONG);
-    etcd.kill();
-    thread::sleep(long * 2 + Duration::from_secs(1));
-    wait_for(etcd.restart());
+    wait(&mut etcd, &mut a, long * 2 + Duration::from_secs(1));
     eventually("it leads again", LONG, || {
         assert!(a.process().is_running(), "it took itself for another process");
         a.leads()
     });
     assert_eq!(a.put("/orders/1", "again").status, 200);
+}
+
+/// An etcd that comes back gives every lease its whole time anew.
+#[test]
+fn a_writer_that_is_back_before_its_old_lease_lapsed_is_no_second_one_after_an_outage() {
+    is_no_second_one_after(|etcd, _, long| {
+        etcd.kill();
+        thread::sleep(long);
+        wait_for(etcd.restart());
+    });
+}
+
+#[test]
+fn a_writer_that_is_back_before_its_old_lease_lapsed_is_no_second_one_after_a_pause() {
+    is_no_second_one_after(|_, a, long| {
+        a.process().pause();
+        thread::sleep(long);
+        a.process().resume();
+    });
 }

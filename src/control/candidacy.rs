@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::writer::{RETRY, State};
+use super::writer::{Other, RETRY, State};
 use super::{Control, Internal};
 use crate::coordinator::keys::{self};
 use crate::coordinator::records::{CandidateRecord, from_value, to_value};
@@ -74,19 +74,33 @@ impl Control {
     }
 
     /// A candidacy of the same id that outlives two leases is renewed by somebody: two processes have one id. Counted is
-    /// only what was seen, from one reading to another, while the coordinator answered: one that comes back grants every
-    /// lease its whole time anew.
+    /// from its first sight, again after an outage (a coordinator that comes back grants every lease its whole time
+    /// anew), and it is looked at once more before that is said: this process may have stood still meanwhile.
     fn wait_for_other(&mut self, resource: &Resource, put_at: Revision, now: Moment) {
         self.writer.set(resource, State::Due(now.plus(RETRY)));
-        let Some(confirmed) = self.connection.confirmed.filter(|_| self.connection.up == Some(true)) else { return };
-        let Some(campaign) = self.writer.campaigns.get_mut(resource) else { return };
-        let seen = campaign.other_seen.filter(|(revision, _)| *revision == put_at);
-        if seen.is_none() {
+        let Some(campaign) = self.writer.campaigns.get_mut(resource).filter(|_| self.connection.up == Some(true))
+        else {
+            return;
+        };
+        let Some(other) = campaign.other_seen.as_mut().filter(|other| other.put_at == put_at) else {
             tracing::warn!(%resource, id = %self.writer.id, "another process had this writer id: waiting for its lease to lapse");
+            campaign.other_seen = Some(Other { put_at, since: now, look: None });
+            return;
+        };
+        if now.since(other.since) <= self.config.coordinator.lease_ttl * 2 {
+            return;
         }
-        let (_, since) = *campaign.other_seen.insert(seen.unwrap_or((put_at, now)));
-        if confirmed.since(since) > self.config.coordinator.lease_ttl * 2 {
-            self.stop.end(super::Ended::DuplicateWriter { resource: resource.clone() });
+        match other.look {
+            None => {
+                let look = self.look(vec![Keys::Under(keys::candidates(resource))]);
+                if let Some(other) = self.writer.campaigns.get_mut(resource).and_then(|it| it.other_seen.as_mut()) {
+                    other.look = Some(look);
+                }
+            }
+            Some(look) if self.looks.seen >= look => {
+                self.stop.end(super::Ended::DuplicateWriter { resource: resource.clone() });
+            }
+            Some(_) => {}
         }
     }
 

@@ -57,9 +57,18 @@ pub struct Campaign {
     pub(super) vacant_since: Option<Moment>,
     /// Not before then, unless another has led meanwhile.
     pub(super) paused_until: Option<Moment>,
-    /// The candidacy of another process with this writer's id: the revision at which it was put, and since when it is
-    /// seen, by readings without an outage between them.
-    pub(super) other_seen: Option<(Revision, Moment)>,
+    /// The candidacy of another process with this writer's id, seen without an outage since.
+    pub(super) other_seen: Option<Other>,
+}
+
+/// A candidacy of another process with this writer's id.
+pub(super) struct Other {
+    /// The revision at which it was put: a later one is another.
+    pub(super) put_at: Revision,
+    /// When it was first seen.
+    pub(super) since: Moment,
+    /// The reading that is to say whether it still stands.
+    pub(super) look: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
