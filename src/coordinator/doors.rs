@@ -101,6 +101,9 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
     let mut txn = Txn::default();
     let checks_records = joiner.mechanisms.keeps(Mechanism::DoorRecord);
     for other in doors.iter().filter(|door| door.name != joiner.name && checks_records) {
+        let key = keys::door(&other.name.target, &other.name.id);
+        // It may come back as another kind of door, or another mode: the record that was judged is the one that stands.
+        txn.compares.push(Compare::ModifiedAt(key.clone(), other.modified));
         if stand_together(&joiner.record, &other.record) {
             continue;
         }
@@ -112,8 +115,6 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
         if now < until {
             return Plan::Blocked { by: other.name.id.clone(), until: Some(until) };
         }
-        let key = keys::door(&other.name.target, &other.name.id);
-        txn.compares.push(Compare::ModifiedAt(key.clone(), other.modified));
         txn.changes.push(Change::Delete(key));
         if !other.record.left {
             txn.compares.push(Compare::Absent(keys::alive(&other.name.target, &other.name.id)));
@@ -364,6 +365,20 @@ mod tests {
             assert!(joins_beside(DoorKind::Shared, &shared(alive)), "lapsed ones are the agreement's business");
             assert!(!joins_beside(DoorKind::Sole, &shared(alive)));
             assert!(!joins_beside(DoorKind::Shared, &other(record(true, false), alive)));
+        }
+    }
+
+    #[test]
+    fn a_door_joins_beside_others_only_as_they_were_when_it_looked() {
+        let audit = DoorRecord { mode: DoorMode::Audit, ..record(false, false) };
+        let shared = DoorRecord { kind: DoorKind::Shared, ..record(true, false) };
+        for (own, beside) in [(record(false, false), audit), (shared.clone(), shared)] {
+            let joiner = Joiner { record: own, ..joiner() };
+            let doors = [other(beside, true)];
+            let Plan::Commit(txn) = plan(&joiner, &doors, &mut Sightings::default(), Revision(20), second(0)) else {
+                panic!("they stand together")
+            };
+            assert!(txn.compares.contains(&Compare::ModifiedAt("doors/db/old".into(), Revision(10))), "{txn:?}");
         }
     }
 
