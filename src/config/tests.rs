@@ -372,6 +372,21 @@ fn what_cannot_make_sense_is_refused() {
 }
 
 #[test]
+fn listeners_before_one_target_are_one_door() {
+    let two = |doors: &str| {
+        format!(
+            "coordinator: {{ embedded: ./e.db }}\nresources: {{ orders: , jobs: }}\nlisteners:\n\
+             - {{ name: a, role: guard, listen: \":0\", upstream: {{ url: \"http://127.0.0.1:1\" }}, target: db, resource: orders, doors: {doors} }}\n\
+             - {{ name: b, role: guard, listen: \":0\", upstream: {{ url: \"http://127.0.0.1:1\" }}, target: db, resource: jobs, doors: sole }}\n"
+        )
+    };
+    good(&two("sole"));
+    let what =
+        "listeners[1].doors: the listeners 'a' and 'b' are one door of the target 'db', and only one of them is shared";
+    assert!(bad(&two("shared"))[0].ends_with(what), "{:?}", bad(&two("shared")));
+}
+
+#[test]
 fn listening_at_port_0_twice_is_right() {
     let text = SMALL.replace(":8080\"", ":0\"").replace(":8081", ":0").replace("127.0.0.1:0\"", "127.0.0.1:1\"");
     assert_eq!(good(&text).config.listeners.len(), 2);

@@ -43,6 +43,7 @@ pub(super) fn resolve(
     }
     names_differ(file, resolver);
     targets_differ(&placed, resolver);
+    doors_agree(&placed, resolver);
     placed
 }
 
@@ -262,6 +263,24 @@ fn targets_differ(placed: &[Placed], resolver: &mut Resolver<'_>) {
                 let help = "a target has one door for a resource: give another target its own name with target:, or use one listener";
                 resolver.problem(&path.key("target"), what, help);
             }
+        }
+    }
+}
+
+/// Listeners before one target are one door, with one record: it cannot agree with others for some resources, and be
+/// the only one for the rest.
+fn doors_agree(placed: &[Placed], resolver: &mut Resolver<'_>) {
+    let mut seen: HashMap<&str, (&str, bool)> = HashMap::new();
+    for Placed { path, listener } in placed {
+        let Role::Guard(guard) = &listener.role else { continue };
+        let (other, shared) = *seen.entry(&guard.target).or_insert((&listener.name, guard.shared));
+        if shared != guard.shared {
+            let path = path.key("doors");
+            let what = format!(
+                "{path}: the listeners '{other}' and '{}' are one door of the target '{}', and only one of them is shared",
+                listener.name, guard.target
+            );
+            resolver.problem(&path, what, "write the same doors: for both");
         }
     }
 }
