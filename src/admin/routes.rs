@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Extension, Query, RawQuery, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::extract::{Extension, Query, RawQuery, Request, State};
+use axum::http::{HeaderValue, StatusCode, Uri, header};
+use axum::middleware::Next;
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
@@ -39,15 +40,15 @@ struct Admin {
 
 /// Every endpoint. Requests are to carry a [`Peer`] as extension.
 pub(super) fn router(control: Arc<dyn Control>, metrics: Arc<Metrics>, clock: Arc<dyn Clock>) -> Router {
-    let api = Router::new()
-        .route("/status", get(status))
-        .route("/doors", get(doors))
+    let changing = Router::new()
         .route("/step-down", post(step_down))
         .route("/gate/open", post(open_gate))
         .route("/doors/forget", post(forget_door))
         .route("/rebase", post(rebase))
         .route("/log-level", post(log_level))
-        .route("/reload", post(reload));
+        .route("/reload", post(reload))
+        .route_layer(axum::middleware::from_fn(only_nearby));
+    let api = Router::new().route("/status", get(status)).route("/doors", get(doors)).merge(changing);
     Router::new()
         .route("/", get(people))
         .route("/metrics", get(scraped))
@@ -59,6 +60,12 @@ pub(super) fn router(control: Arc<dyn Control>, metrics: Arc<Metrics>, clock: Ar
         .method_not_allowed_fallback(wrong_method)
         .with_state(Admin { control, metrics, clock })
         .layer(axum::middleware::map_response(harden))
+}
+
+/// What changes something is for this host: see [`nearby`].
+async fn only_nearby(Extension(peer): Extension<Peer>, request: Request, next: Next) -> Result<Response, Problem> {
+    nearby::check(peer, request.uri(), request.headers())?;
+    Ok(next.run(request).await)
 }
 
 /// Every answer is of the moment, and none is to be taken for something else.
@@ -246,12 +253,8 @@ struct StepDownQuery {
 
 async fn step_down(
     State(admin): State<Admin>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
     asked: Result<Query<StepDownQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
     let StepDownQuery { resource, force } = query(asked)?;
     admin.carry_out(Command::StepDown { resource, force }).await
 }
@@ -267,12 +270,8 @@ struct OpenGateQuery {
 
 async fn open_gate(
     State(admin): State<Admin>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
     asked: Result<Query<OpenGateQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
     let OpenGateQuery { resource, target, accept_reordering } = query(asked)?;
     if !accept_reordering {
         return Err(Problem::bad_request(
@@ -292,12 +291,8 @@ struct ForgetDoorQuery {
 
 async fn forget_door(
     State(admin): State<Admin>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
     asked: Result<Query<ForgetDoorQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
     let ForgetDoorQuery { target, id } = query(asked)?;
     admin.carry_out(Command::ForgetDoor { target, id }).await
 }
@@ -311,12 +306,8 @@ struct RebaseQuery {
 
 async fn rebase(
     State(admin): State<Admin>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
     asked: Result<Query<RebaseQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
     let RebaseQuery { resource, to } = query(asked)?;
     admin.carry_out(Command::Rebase { resource, to }).await
 }
@@ -339,12 +330,8 @@ enum Level {
 
 async fn log_level(
     State(admin): State<Admin>,
-    Extension(peer): Extension<Peer>,
-    uri: Uri,
-    headers: HeaderMap,
     asked: Result<Query<LogLevelQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
     let level = match query(asked)?.level {
         Level::Error => tracing::Level::ERROR,
         Level::Warn => tracing::Level::WARN,
@@ -355,8 +342,7 @@ async fn log_level(
     admin.carry_out(Command::LogLevel { level }).await
 }
 
-async fn reload(Extension(peer): Extension<Peer>, uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
-    nearby::check(peer, &uri, &headers)?;
+async fn reload() -> Problem {
     let detail = "reload: not in this version; restart the process instead";
-    Err(Problem::new(StatusCode::NOT_IMPLEMENTED, detail))
+    Problem::new(StatusCode::NOT_IMPLEMENTED, detail)
 }
