@@ -83,9 +83,7 @@ impl Handle {
             Err(error) => Err(CommandError::Unavailable(error.to_string())),
         }
     }
-}
 
-impl Handle {
     async fn rebase(&self, resource: Resource, to: Epoch) -> Result<serde_json::Value, CommandError> {
         match fencing::rebase(self.store.as_ref(), &resource, to, self.wall.wall()).await {
             Ok(from) => {

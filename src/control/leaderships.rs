@@ -66,6 +66,9 @@ impl Control {
     /// The term of a leader key that goes with this process's own lease, and that it does not lead: a coordinator that
     /// was restored shows one of the time of its backup. Nobody else could be elected for as long as the lease lives.
     fn kept_for_nothing(&self, resource: &Resource) -> Option<Term> {
+        if self.writer.standing.tenure(resource).is_some() {
+            return None;
+        }
         let lease = self.connection.lease?.id;
         let entry = self.view.get(&keys::leader(resource)).filter(|entry| entry.lease == Some(lease))?;
         let term = from_value::<LeaderRecord>(&entry.value)?.term;
@@ -74,7 +77,7 @@ impl Control {
         let on_its_way = matches!(campaign.state, State::Running | State::Resigning)
             || campaign.unclear.contains(&term)
             || self.stop.is_giving_up(resource);
-        (!on_its_way && self.writer.standing.tenure(resource).is_none()).then_some(term)
+        (!on_its_way).then_some(term)
     }
 
     fn leader_changed(&mut self, resource: &Resource) {

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::{Disk, DiskFile, HostDisk, Locked};
+use super::{Disk, DiskFile, HostDisk, Identity, Locked};
 
 /// The host's disk, with the complaint that a file names at the moment of each call:
 ///
@@ -49,6 +49,10 @@ impl Disk for AilingDisk {
 
     fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
         HostDisk.read(path)
+    }
+
+    fn identity(&self, path: &Path) -> io::Result<Identity> {
+        HostDisk.identity(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -175,11 +175,11 @@ impl GateCell {
     fn asks_of_the_present(&self, gate: &Gate, order: &Order) -> Option<Ask> {
         match order {
             Order::Fence(term) if gate.floor() < Some(term.epoch) => Some(Ask::Hurry),
-            // Another door may open from now on: nothing more may leave here, also not the rest of what has begun. (A
-            // gate that was open is told to join again only where its record is gone, or says that it has left.)
             // Others wait this door out from its session's end on: nothing of it may run on, or its quarantine would
             // begin later than they count.
             Order::Shut(Cause::SessionOver) => Some(Ask::Cut),
+            // Another door may open from now on: nothing more may leave here, also not the rest of what has begun. A
+            // gate that was open is told to join again only where its record is gone, or says that it has left.
             Order::Shut(Cause::Blocked(_) | Cause::Joining) => Some(Ask::CutHalfSent),
             _ => None,
         }
