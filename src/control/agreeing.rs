@@ -195,7 +195,7 @@ impl Control {
 
     /// What the doors of a target have reported, of all resources, with their ids.
     fn reports_at<'a>(&'a self, target: &'a str) -> impl Iterator<Item = (&'a str, Report)> {
-        self.view.under("reports/").filter_map(move |entry| match keys::parse(&entry.key)? {
+        self.view.under(keys::REPORTS).filter_map(move |entry| match keys::parse(&entry.key)? {
             Key::Report(_, door) if door.target == target => {
                 Some((entry.key.rsplit('/').next()?, from_value::<Report>(&entry.value)?))
             }
@@ -212,7 +212,7 @@ impl Control {
         let gates: Vec<GateId> = self.agreeing.waiting.iter().copied().collect();
         let reports = |gate: &GateId| Keys::Under(keys::reports(&self.gates.get(*gate).name.resource));
         let few = gates.len() <= 20;
-        let keys = if few { gates.iter().map(reports).collect() } else { vec![Keys::Under("reports/".to_owned())] };
+        let keys = if few { gates.iter().map(reports).collect() } else { vec![Keys::Under(keys::REPORTS.to_owned())] };
         self.look(keys);
         let ends = self.doors.all.iter().flat_map(|door| door.peers.waiting.values().filter_map(Agreement::wakes_at));
         let verify = now.plus(self.config.coordinator.verify_every);

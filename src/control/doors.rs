@@ -242,7 +242,7 @@ impl Control {
                 keys.push(Keys::Under(keys::reports(resource)));
             }
         } else {
-            keys.push(Keys::Under("reports/".to_owned()));
+            keys.push(Keys::Under(keys::REPORTS.to_owned()));
             keys.push(Keys::Under(keys::EPOCHS.to_owned()));
         }
         let look = self.look(keys);

@@ -380,6 +380,7 @@ impl Control {
         let whole_doors = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::DOORS));
         self.looks.seen = self.looks.seen.max(looked);
         let whole_leaders = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::LEADERS));
+        let whole_reports = reading.covers.iter().any(|keys| keys.contain(crate::coordinator::keys::REPORTS));
         let before = self.view.revision;
         let mut changed = self.view.take(reading);
         changed.extend(self.leaders_to_check(whole_leaders, revision < before));
@@ -388,7 +389,7 @@ impl Control {
         self.observe_epochs(&changed, went_back);
         self.observe_agreement(whole_doors, went_back);
         self.observe_leaderships(&changed, whole_doors.then_some(revision));
-        self.observe_reports(&changed, revision < before);
+        self.observe_reports(&changed, whole_reports, revision < before);
         self.answer_asks(looked);
     }
 

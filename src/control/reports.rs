@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::{Control, Internal};
 use crate::coordinator::keys::{self, Key};
-use crate::coordinator::records::{Report, from_value, to_value};
+use crate::coordinator::records::{Report, to_value};
 use crate::coordinator::store::{Change, Committed, Compare, Keys, Revision, StoreError, Txn};
 use crate::mailbox::GateId;
 
@@ -21,6 +21,8 @@ pub struct Reports {
     waits_for: u64,
     /// The revision of the last commit that was seen to succeed: an older reading says nothing of it.
     done_at: Revision,
+    /// A reading of every report came while a commit was on its way: another is needed.
+    look_again: bool,
 }
 
 impl Reports {
@@ -85,30 +87,46 @@ impl Control {
         })
     }
 
-    /// A commit that had no answer may be carried out late, after one that was sent later, and put an old report back.
-    /// Nobody but this door would ever correct that, and a term that is not reported as drained never arms. `back`: the
-    /// coordinator's revision has gone back.
-    pub(super) fn observe_reports(&mut self, changed: &BTreeSet<String>, back: bool) {
+    /// A commit that had no answer may be carried out late, after one that was sent later, and put an old report back;
+    /// a coordinator that was restored has lost reports, perhaps before any reading showed them. Nobody but this door
+    /// would ever correct that, and a term that is not reported as drained never arms. `whole`: the reading covers every
+    /// report; `back`: the coordinator's revision has gone back.
+    pub(super) fn observe_reports(&mut self, changed: &BTreeSet<String>, whole: bool, back: bool) {
         if back {
             self.reports.done_at = Revision(0);
         }
         if self.reports.on_its_way || self.view.revision < self.reports.done_at {
+            self.reports.look_again |= whole;
             return;
         }
+        let mut gates = BTreeSet::new();
         for key in changed {
-            let Some(Key::Report(resource, name)) = keys::parse(key) else { continue };
-            for gate in self.gates.of(&resource).to_vec() {
-                let own = self.doors.of(&self.gates.get(gate).name.target).is_some_and(|door| door.name == name);
-                let stands: Option<Report> = self.view.get(key).and_then(|entry| from_value(&entry.value));
-                if own && self.report(gate).is_some_and(|report| stands != Some(report)) {
-                    self.reports.wanted(gate);
-                }
+            if let Some(Key::Report(resource, _)) = keys::parse(key) {
+                gates.extend(self.gates.of(&resource));
+            }
+        }
+        if whole {
+            gates.extend(self.gates.ids());
+        }
+        for gate in gates {
+            if self.report(gate).is_some_and(|due| self.standing_report(gate) != Some(due)) {
+                self.reports.wanted(gate);
             }
         }
     }
 
+    /// What the last reading shows of this door's own report of a gate.
+    fn standing_report(&self, gate: GateId) -> Option<Report> {
+        let name = &self.gates.get(gate).name;
+        let door = self.doors.of(&name.target)?;
+        self.view.record(&keys::report(&name.resource, &door.name.target, &door.name.id))
+    }
+
     pub(super) fn reported(&mut self, gates: Vec<GateId>, result: Result<Committed, StoreError>) {
         self.reports.on_its_way = false;
+        if std::mem::take(&mut self.reports.look_again) {
+            self.look(vec![Keys::Under(keys::REPORTS.to_owned())]);
+        }
         match result {
             Ok(Committed::Done(at)) => {
                 self.reports.done_at = at;

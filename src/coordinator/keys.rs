@@ -4,6 +4,8 @@ use crate::fence::{Resource, WriterId};
 
 /// Every epoch record.
 pub const EPOCHS: &str = "epochs/";
+/// What doors publish of their gates.
+pub const REPORTS: &str = "reports/";
 /// Every leader key.
 pub const LEADERS: &str = "leaders/";
 /// Every door record and alive key.
@@ -46,12 +48,12 @@ pub fn alive(target: &str, id: &str) -> String {
 
 /// All reports of a resource.
 pub fn reports(resource: &Resource) -> String {
-    format!("reports/{}/", resource.to_key())
+    format!("{REPORTS}{}/", resource.to_key())
 }
 
 /// One door's report of a resource.
 pub fn report(resource: &Resource, target: &str, id: &str) -> String {
-    format!("reports/{}/{target}/{id}", resource.to_key())
+    format!("{REPORTS}{}/{target}/{id}", resource.to_key())
 }
 
 /// What a key is about.

@@ -234,3 +234,51 @@ fn a_leader_gives_up_where_its_epoch_was_minted_once_more() {
         });
     }
 }
+
+/// The first report of the door is lost after it was put, before any reading shows it: a coordinator that was restored.
+struct LosesTheReport {
+    store: Arc<dyn Store>,
+    lost: Point,
+}
+
+impl Between for LosesTheReport {
+    fn hides(&self, key: &str) -> bool {
+        key.starts_with("reports/") && !self.lost.is_reached()
+    }
+
+    fn committed<'a>(&'a self, txn: &'a Txn, _: Committed) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            let put = txn.changes.iter().find_map(|change| match change {
+                Change::Put { key, .. } if key.starts_with("reports/") => Some(key.clone()),
+                _ => None,
+            });
+            if let Some(key) = put.filter(|_| !self.lost.is_reached()) {
+                self.store.commit(Txn { compares: Vec::new(), changes: vec![Change::Delete(key)] }).await?;
+                self.lost.reach();
+            }
+            Ok(())
+        })
+    }
+
+    /// Everything is to be read again, as after the restart of a coordinator.
+    fn says(&self) -> StoreFuture<'_, WatchEvent> {
+        Box::pin(async {
+            self.lost.reached().await;
+            Ok(WatchEvent::Gap)
+        })
+    }
+}
+
+#[test]
+fn a_report_that_was_lost_before_it_was_seen_is_put_again() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let loses = Arc::new(LosesTheReport { store: store(folder.path()), lost: Point::default() });
+        let config = config("a", folder.path(), vec![guard(), stamp()]);
+        let between = Arc::clone(&loses);
+        let mut process = Process::start_over(config, |store| Arc::new(Through(store, between)));
+        process.play("its term is armed by the report", |process| process.armed().is_some()).await;
+        assert!(loses.lost.is_reached());
+        process.ended.abort();
+    });
+}
