@@ -56,16 +56,45 @@ pub fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<St
 
 /// When other doors were first seen as they are: what they are waited out from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Sightings(BTreeMap<DoorName, (Revision, bool, Moment)>);
+pub struct Sightings(BTreeMap<DoorName, Sighting>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Sighting {
+    modified: Revision,
+    alive: bool,
+    /// The record is not there any more, and the coordinator's revision is lower than when it was put.
+    lost: bool,
+    since: Moment,
+}
 
 impl Sightings {
     /// Since when `door` has been seen just so: its record unchanged, and as alive as now.
     pub(super) fn since(&mut self, door: &Door, now: Moment) -> Moment {
-        let seen = self.0.entry(door.name.clone()).or_insert((door.modified, door.alive, now));
-        if (seen.0, seen.1) != (door.modified, door.alive) {
-            *seen = (door.modified, door.alive, now);
+        self.seen(&door.name, Sighting { modified: door.modified, alive: door.alive, lost: false, since: now })
+    }
+
+    fn seen(&mut self, name: &DoorName, now: Sighting) -> Moment {
+        let seen = self.0.entry(name.clone()).or_insert(now);
+        if (seen.modified, seen.alive, seen.lost) != (now.modified, now.alive, now.lost) {
+            *seen = now;
         }
-        seen.2
+        seen.since
+    }
+
+    /// A door that was seen, and whose record a coordinator that went back to `read` has lost; and since when.
+    fn lost(&mut self, doors: &[Door], read: Revision, now: Moment) -> Option<(DoorName, Moment)> {
+        let stands = |name: &DoorName| doors.iter().any(|door| door.name == *name);
+        let lost: Vec<(DoorName, Revision)> = self
+            .0
+            .iter()
+            .filter(|(name, seen)| seen.modified > read && !stands(name))
+            .map(|(name, seen)| (name.clone(), seen.modified))
+            .collect();
+        let seen = lost.into_iter().map(|(name, modified)| {
+            let since = self.seen(&name, Sighting { modified, alive: false, lost: true, since: now });
+            (name, since)
+        });
+        seen.max_by_key(|(_, since)| *since)
     }
 }
 
@@ -118,6 +147,13 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
         txn.changes.push(Change::Delete(key));
         if !other.record.left {
             txn.compares.push(Compare::Absent(keys::alive(&other.name.target, &other.name.id)));
+        }
+    }
+    // It may stand before the target all the same, and has so long to put its record again.
+    if let Some((lost, since)) = sightings.lost(doors, read, now).filter(|_| checks_records) {
+        let until = since.plus(joiner.record.session + joiner.record.quarantine);
+        if now < until {
+            return Plan::Blocked { by: lost.id, until: Some(until) };
         }
     }
     let key = keys::door(&joiner.name.target, &joiner.name.id);
@@ -366,6 +402,23 @@ mod tests {
             assert!(!joins_beside(DoorKind::Sole, &shared(alive)));
             assert!(!joins_beside(DoorKind::Shared, &other(record(true, false), alive)));
         }
+    }
+
+    #[test]
+    fn a_door_whose_record_was_lost_with_the_coordinator_has_time_to_put_it_again() {
+        let door = other(record(false, false), true);
+        let mut sightings = Sightings::default();
+        planned(&door, &mut sightings, 0);
+        let wiped = |sightings: &mut Sightings, at| plan(&joiner(), &[], sightings, Revision(3), second(at));
+        let until = Some(second(140));
+        assert_eq!(wiped(&mut sightings, 100), Plan::Blocked { by: "old".into(), until });
+        assert_eq!(wiped(&mut sightings, 139), Plan::Blocked { by: "old".into(), until });
+        assert!(matches!(wiped(&mut sightings.clone(), 140), Plan::Commit(_)));
+        let again = Door { modified: Revision(4), ..door };
+        assert_eq!(planned(&again, &mut sightings, 141), Plan::Blocked { by: "old".into(), until: None });
+        // It has left in order: nothing is lost.
+        let left = plan(&joiner(), &[], &mut sightings, Revision(20), second(141));
+        assert!(matches!(left, Plan::Commit(_)));
     }
 
     #[test]
