@@ -314,7 +314,7 @@ impl Control {
                 self.shut_and_rejoin(number, now);
             }
             Some(own) if Some(own.modified) > joined_at => {
-                tracing::error!(target = %name.target, door = %name.id, "another process has put this door's record: does it run with a copy of this state directory? Give each process its own with --state-dir");
+                tracing::error!(target = %name.target, door = %name.id, "this door's record was put once more: by a commit of this process that was carried out late, or by another process that runs with a copy of this state directory; give each process its own with --state-dir");
                 self.shut_and_rejoin(number, now.plus(self.config.coordinator.lease_ttl));
             }
             Some(own) if Some(own.modified) == joined_at && own.alive => {}
