@@ -145,14 +145,20 @@ fn scaled_to_zero_and_back_it_waits_for_doors_that_may_not_be_on_record() {
     in_order(&world);
 }
 
+/// A shared door that can be cut off from etcd.
+fn by_a_link(world: &World, id: &str) -> (Link, Sidecar) {
+    let etcd = world.etcd.as_ref().expect("it has etcd").url();
+    let link = Link::to(etcd.trim_start_matches("http://").parse().expect("an address"));
+    let coordinator =
+        format!("coordinator: {{ etcd: {{ endpoints: [\"{}\"] }}, lease_ttl: 2s, verify_every: 250ms }}", link.url());
+    let door = shared(world, id).top(&coordinator).start();
+    (link, door)
+}
+
 #[test]
 fn a_door_that_is_cut_off_closes_and_the_other_goes_on_without_it() {
     let mut world = World::etcd();
-    let etcd = world.etcd.as_ref().unwrap().url().to_owned();
-    let link = Link::to(etcd.trim_start_matches("http://").parse().unwrap());
-    let by_link =
-        format!("coordinator: {{ etcd: {{ endpoints: [\"{}\"] }}, lease_ttl: 2s, verify_every: 250ms }}", link.url());
-    let east = shared(&world, "east").top(&by_link).start();
+    let (link, east) = by_a_link(&world, "east");
     let west = shared(&world, "west").start();
     let (one, first) = world.elect("orders-a");
     east.await_open(&one);
@@ -248,11 +254,7 @@ fn doors_that_were_all_killed_at_once_go_on_where_they_were_without_the_long_wai
 #[test]
 fn after_the_coordinator_was_wiped_a_door_waits_for_one_that_is_cut_off_and_not_on_record() {
     let mut world = World::etcd();
-    let etcd = world.etcd.as_ref().unwrap().url().to_owned();
-    let link = Link::to(etcd.trim_start_matches("http://").parse().unwrap());
-    let by_link =
-        format!("coordinator: {{ etcd: {{ endpoints: [\"{}\"] }}, lease_ttl: 2s, verify_every: 250ms }}", link.url());
-    let east = shared(&world, "east").top(&by_link).start();
+    let (link, east) = by_a_link(&world, "east");
     let west = shared(&world, "west").start();
     let writer = world.stamp("orders-a", west.address).start();
     let first = writer.await_leadership();
