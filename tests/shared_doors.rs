@@ -295,3 +295,16 @@ fn after_the_coordinator_was_wiped_a_door_waits_for_one_that_is_cut_off_and_not_
     assert_eq!(world.applied()[..2], ["/old", "/new"]);
     in_order(&world);
 }
+
+#[test]
+fn a_door_of_another_target_that_is_gone_for_good_holds_no_leader_up_for_ever() {
+    let world = World::embedded();
+    let east = shared(&world, "east").start();
+    // Its target is spelt another way: no door of that target will ever wait it out.
+    let mut lost = shared(&world, "lost").listener("target: Orders").start();
+    eventually("its record is there", LONG, || on_record(&east).iter().any(|id| id.starts_with("lost-")));
+    lost.process().kill();
+    let writer = world.stamp("orders-a", east.address).start();
+    let first = writer.await_leadership();
+    assert_eq!(east.put("/after", &first).status, 200);
+}

@@ -10,10 +10,11 @@ use super::exit::Exit;
 use super::options::Output;
 use super::paint::{self, GOOD, WARNING, plain};
 use super::{block_on, complain, put_out, start};
-use crate::clock::{HostClock, HostEntropy};
+use crate::clock::{Clock as _, HostClock, HostEntropy};
 use crate::config::units;
 use crate::config::{Config, Overrides, Single};
-use crate::coordinator::agreement::Proof;
+use crate::coordinator::agreement::{Patience, Proof};
+use crate::coordinator::doors::Sightings;
 use crate::coordinator::election::{Tools, resign};
 use crate::coordinator::fencing::{Fence, FenceError, Progress, fence, look, release};
 use crate::coordinator::store::{Store, StoreError};
@@ -138,7 +139,8 @@ async fn carry_out(args: &FenceArgs, config: &Config) -> Result<Exit, FenceError
     if !args.wait {
         return Ok(told(args, &held, None));
     }
-    let progress = wait(args, store.as_ref(), &held).await?;
+    let patience = Patience { lapsed: config.lapsed, mechanisms: Mechanisms::all() };
+    let progress = wait(args, store.as_ref(), &held, patience).await?;
     if args.release {
         resign(store.as_ref(), &args.resource, &held.term).await?;
     } else {
@@ -155,11 +157,13 @@ fn over(error: StoreError, held: &Fence) -> FenceError {
 }
 
 /// Until it is proved, can't be, or the time is over. Rides out a coordinator that is away for less than the lease.
-async fn wait(args: &FenceArgs, store: &dyn Store, held: &Fence) -> Result<Progress, FenceError> {
+async fn wait(args: &FenceArgs, store: &dyn Store, held: &Fence, patience: Patience) -> Result<Progress, FenceError> {
     let began = Instant::now();
     let (mut renewed, mut said) = (Instant::now(), String::new());
+    let mut sightings = Sightings::default();
     loop {
-        let looked = look(store, &args.resource, &held.term).await;
+        let waited = (&mut sightings, patience, HostClock.now());
+        let looked = look(store, &args.resource, &held.term, waited).await;
         match looked {
             Ok((progress, _)) => {
                 let late = args.timeout.is_some_and(|limit| began.elapsed() >= limit);

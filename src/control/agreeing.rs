@@ -129,7 +129,7 @@ impl Control {
         agree(&own.name, (resource, term), doors, report, patience, &mut own.peers.sightings, now)
     }
 
-    fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> Patience {
         Patience { lapsed: self.config.lapsed, mechanisms: self.mechanisms }
     }
 

@@ -14,6 +14,7 @@ use super::Control;
 use crate::clock::Entropy;
 use crate::config::Config;
 use crate::config::resolved::Role;
+use crate::coordinator::doors::Sightings;
 use crate::coordinator::store::Revision;
 use crate::event::{Event, TermEnd};
 use crate::fence::mechanism::Mechanisms;
@@ -41,6 +42,8 @@ pub struct Writer {
     pub(super) to_register: BTreeSet<Resource>,
     /// The doors are known completely as of this revision.
     pub(super) doors_known: Revision,
+    /// Since when doors that are gone have been seen so.
+    pub(super) sightings: Sightings,
 }
 
 /// One resource that this process would lead.
@@ -112,6 +115,7 @@ impl Writer {
             due: BTreeSet::new(),
             to_register: BTreeSet::new(),
             doors_known: Revision(0),
+            sightings: Sightings::default(),
         }
     }
 

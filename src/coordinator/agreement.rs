@@ -166,6 +166,16 @@ pub enum Proof {
     Missing(Vec<DoorName>),
 }
 
+/// The doors that still say something: without those that are gone and have been waited out, by the same rule as among
+/// doors of one target. A door that comes back later reads the epoch before it admits anything. Whoever clears such a
+/// record away is another door of its target; where there is none, nobody does, and a term would never arm.
+pub fn not_waited_out(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
+    let mut stands = |door: &Door| {
+        (door.alive && !door.record.left) || patience.ends(door, sightings, now).is_none_or(|until| now < until)
+    };
+    doors.into_iter().filter(|door| stands(door)).collect()
+}
+
 /// What all recorded doors of `resource`, of every target, prove about `term` (DESIGN 3.4).
 pub fn prove(
     (resource, term): (&Resource, &Term),
@@ -370,6 +380,31 @@ mod tests {
         let mut audit = door("other");
         audit.record.mode = DoorMode::Audit;
         assert!(!finds(audit) && !finds(door("own")));
+    }
+
+    #[test]
+    fn a_door_that_is_gone_keeps_a_term_unproved_until_it_has_been_waited_out() {
+        let gone = || Door { alive: false, name: DoorName { target: "api".into(), id: "gone".into() }, ..door("gone") };
+        let mut seen = Sightings::default();
+        let mut proof = |gone: Door, patience, at| {
+            let doors = not_waited_out(vec![door("one"), gone], patience, &mut seen, second(at));
+            prove((&orders(), &term(5)), &doors, |door| (door.id == "one").then(|| report(&term(5))))
+        };
+        let missing = Proof::Missing(vec![gone().name]);
+        assert_eq!(proof(gone(), PATIENCE, 100), missing);
+        assert_eq!(proof(gone(), PATIENCE, 139), missing);
+        assert_eq!(proof(gone(), PATIENCE, 140), Proof::Drained);
+        assert_eq!(proof(Door { alive: true, ..gone() }, PATIENCE, 141), missing, "it is back");
+        let hold = Patience { lapsed: Lapsed::Hold, ..PATIENCE };
+        assert_eq!(proof(gone(), hold, 1_000_000), missing);
+        let mut keeps = gone();
+        (keeps.record.closes, keeps.modified) = (false, Revision(4));
+        assert_eq!(proof(keeps.clone(), PATIENCE, 1_000_000), missing, "it goes on without its session");
+        keeps.record.left = true;
+        assert_eq!(proof(keeps.clone(), PATIENCE, 2_000_000), missing);
+        keeps.modified = Revision(5);
+        assert_eq!(proof(keeps.clone(), PATIENCE, 2_000_000), missing, "an operator has said that it is dead");
+        assert_eq!(proof(keeps, PATIENCE, 2_000_035), Proof::Drained);
     }
 
     #[test]

@@ -6,13 +6,13 @@
 
 use std::time::Duration;
 
-use super::agreement::{Proof, prove};
-use super::doors::{Door, among};
+use super::agreement::{Patience, Proof, not_waited_out, prove};
+use super::doors::{Door, Sightings, among};
 use super::election::{Campaigned, Candidate, Tools, campaign};
 use super::keys::{self, DoorName};
 use super::records::{DoorMode, EpochRecord, LeaderRecord, Report, from_value, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, Lease, Range, Revision, Snapshot, Store, StoreError, Txn};
-use crate::fence::{Epoch, Resource, Term, WriterId};
+use crate::fence::{Epoch, Moment, Resource, Term, WriterId};
 
 /// A term without a writer.
 #[derive(Clone, Debug)]
@@ -116,11 +116,17 @@ impl Progress {
     }
 }
 
-/// Looks how far the doors are, once.
+/// Looks how far the doors are, once. Doors that are gone are waited out from the first of these looks on that shows
+/// them so: the same `sightings` go with each.
 ///
 /// # Errors
 /// [`FenceError::Over`] where the term is not the last one any more.
-pub async fn look(store: &dyn Store, resource: &Resource, term: &Term) -> Result<(Progress, Revision), FenceError> {
+pub async fn look(
+    store: &dyn Store,
+    resource: &Resource,
+    term: &Term,
+    (sightings, patience, now): (&mut Sightings, Patience, Moment),
+) -> Result<(Progress, Revision), FenceError> {
     let ranges = vec![
         Range::all(Keys::One(keys::epoch(resource))),
         Range::all(Keys::Under(keys::DOORS.to_owned())),
@@ -134,7 +140,7 @@ pub async fn look(store: &dyn Store, resource: &Resource, term: &Term) -> Result
     }
     let doors = among(doors);
     let report = |door: &DoorName| report_of(reports, resource, door);
-    let proof = prove((resource, term), &doors, report);
+    let proof = prove((resource, term), &not_waited_out(doors.clone(), patience, sightings, now), report);
     let progress = |door: &Door| {
         let said = report(&door.name);
         DoorProgress {
