@@ -169,6 +169,10 @@ impl Writer {
         self.standing.begin(orders().clone(), term);
         if self.keeps_view {
             self.try_to_arm(tale);
+            if self.view.revision >= at {
+                self.check_epoch(tale);
+                self.check_floors(tale);
+            }
         } else {
             // Its view is not part of the state: the reading that it asks for now is what it goes by.
             self.read(coordinator, tale);

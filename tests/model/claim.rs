@@ -6,7 +6,7 @@ use epochgate::coordinator::doors::{self as records, Door, Joiner, Plan};
 use epochgate::coordinator::keys::{self, Key};
 use epochgate::coordinator::observer::View;
 use epochgate::coordinator::records::{DoorKind, DoorMode, DoorRecord, EpochRecord, Report, from_value, to_value};
-use epochgate::coordinator::store::{Change, Committed, Compare, Keys, LeaseId, Range, StoreError, Txn};
+use epochgate::coordinator::store::{Change, Committed, Compare, Keys, LeaseId, Range, Revision, StoreError, Txn};
 use epochgate::fence::Moment;
 use epochgate::fence::gate::Order;
 use epochgate::fence::handoff::{Claim, Event, Reading};
@@ -138,7 +138,7 @@ impl Guard {
             Ok(Committed::Done(revision)) if answered && self.lease == Some(lease) => {
                 self.joined_at = Some(revision);
                 self.peers.joined(stood);
-                if self.keeps(Mechanism::ReadOnJoining) {
+                if self.keeps(Mechanism::ReadOnJoining) && !self.kind.reads_first {
                     self.joining = Joining::Reading;
                 } else {
                     self.complete_joining(tale);
@@ -265,7 +265,8 @@ impl Guard {
     }
 
     fn weigh(&mut self, went_back: bool, tale: &mut Tale) {
-        let Some(joined_at) = self.joined_at else { return };
+        let before = Some(Revision(0)).filter(|_| self.kind.reads_first);
+        let Some(joined_at) = self.joined_at.or(before) else { return };
         let record = self.view.record::<EpochRecord>(&keys::epoch(orders()));
         let record = record.map(|record| (record.term, record.doors.0));
         let floor = self.handoff.term().cloned();

@@ -50,6 +50,12 @@ impl Model for Exploration {
             Err(stuck) => panic!("{}: the world does not begin: {stuck:?}", self.setup.name),
         };
         begun.left = self.setup.faults;
+        for step in self.setup.so_far {
+            begun = match take(&begun, &self.setup, *step, &mut Tale::unread()) {
+                Some(next) => next,
+                None => panic!("{}: the world does not begin: it cannot be that {step}", self.setup.name),
+            };
+        }
         vec![begun]
     }
 
@@ -83,14 +89,12 @@ pub struct Found {
 }
 
 impl Exploration {
-    /// Explores breadth first, so that what is found first is the shortest; up to so many states (0: all).
-    pub fn explore(self, threads: usize, most: usize) -> Found {
+    /// Explores breadth first, so that what is found first is the shortest, up to the world's bounds.
+    pub fn explore(self, threads: usize) -> Found {
         let began = Instant::now();
-        let depth = self.setup.depth;
-        let mut checker = self.clone().checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
-        if most > 0 {
-            checker = checker.target_state_count(most);
-        }
+        let (depth, most) = (self.setup.depth, self.setup.most);
+        let checker = self.clone().checker().threads(threads).finish_when(HasDiscoveries::AnyFailures);
+        let mut checker = checker.target_state_count(most);
         if depth > 0 {
             checker = checker.target_max_depth(depth);
         }
@@ -101,7 +105,7 @@ impl Exploration {
             Some((rule, self.tell(rule, path.clone()), path.into_actions().len()))
         });
         Found {
-            is_all: broken.is_none() && depth == 0 && (most == 0 || checker.state_count() < most),
+            is_all: broken.is_none() && depth == 0 && checker.state_count() < most,
             broken,
             states: checker.unique_state_count(),
             steps: checker.state_count(),
@@ -113,6 +117,9 @@ impl Exploration {
     /// A run in numbered lines.
     fn tell(&self, rule: Rule, path: Path<World, Step>) -> String {
         let mut text = String::new();
+        for step in self.setup.so_far {
+            let _ = writeln!(text, "       before: {step}");
+        }
         let states = path.into_vec();
         for (number, (world, step)) in states.iter().enumerate() {
             let Some(step) = step else { continue };

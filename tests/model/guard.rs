@@ -32,6 +32,10 @@ pub struct Kind {
     pub mechanisms: Mechanisms,
     /// Whether its view of the coordinator is part of the state; else each reading counts as all new.
     pub keeps_view: bool,
+    /// Whether a write is compared first, and counted only when it leaves.
+    pub counts_late: bool,
+    /// Whether it reads the epoch before it joins, instead of after.
+    pub reads_first: bool,
     /// Whether the coordinator's revision can go back at all; else the highest seen is not part of the state.
     pub minds_revisions: bool,
 }

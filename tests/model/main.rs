@@ -12,9 +12,11 @@
 //! | [`steps`], [`claim`], [`peers`], [`wire`] | what may happen next, and what it does |
 //! | [`rules`], [`recovery`] | R1 to R5, and that a leader's write gets in once nothing goes wrong any more |
 //! | [`explore`], [`tale`], [`words`] | exploring, and telling what was found |
-//! | [`mutants`] | a world for each mechanism in which its lack is seen |
+//! | [`worlds`] | the worlds with everything in force |
+//! | [`mutants`] | a world for each mechanism, and each condition, in which its lack is seen |
 //!
-//! `make test` explores the worlds that are small; `make model` the larger ones too.
+//! `make test` explores the worlds that are small; `make model` the larger ones too; `EPOCHGATE_WORLD=residue` only those
+//! whose name has that in it.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
@@ -35,112 +37,81 @@ mod wire;
 mod words;
 mod worker;
 mod world;
+mod worlds;
 mod write;
 
 use std::thread::available_parallelism;
+use std::time::Duration;
 
 use explore::Exploration;
-use setup::{DoorSetup, Setup};
+use mutants::Line;
 
 /// Whether the larger worlds are explored too.
 fn whole() -> bool {
     std::env::var("EPOCHGATE_MODEL").is_ok_and(|size| size == "whole")
 }
 
-/// So many states of a larger world are looked at, at most: what is cut off is said.
-const MOST: usize = 3_000_000;
-
-/// The worlds with every mechanism in force, and whether each is for `make model` only.
-fn worlds() -> Vec<(bool, Setup)> {
-    let one = |name| {
-        Setup::sole(name).with(|world| {
-            world.begun = true;
-            world.faults.writer_lapses = 1;
-        })
-    };
-    let two = |name| {
-        one(name).with(|world| {
-            world.reads = false;
-            world.prompt = true;
-            world.writes = 1;
-            world.doors = vec![DoorSetup { closes: true, shared: true, at_once: true }; 2];
-        })
-    };
-    vec![
-        (false, one("one door, a second term")),
-        (
-            true,
-            one("one door, three terms").with(|world| {
-                world.faults.writer_lapses = 2;
-                world.terms = 3;
-            }),
-        ),
-        (true, one("one door, two workers").with(|world| world.workers = 2)),
-        (true, one("one door, killed").with(|world| world.faults.crashes = 1)),
-        (
-            true,
-            one("one door, forged stamps").with(|world| {
-                world.faults.forged_epochs = 1;
-                world.faults.forged_nonces = 1;
-                world.writes = 1;
-            }),
-        ),
-        (
-            true,
-            one("one door, the coordinator restored").with(|world| {
-                world.faults.restores = 1;
-                world.terms = 3;
-                world.writes = 1;
-                world.reads = false;
-            }),
-        ),
-        (true, two("two shared doors")),
-        (true, two("two shared doors, one lapses").with(|world| world.faults.door_lapses = 1)),
-        (true, two("two shared doors, one is killed").with(|world| world.faults.crashes = 1)),
-        (true, two("two shared doors, the coordinator wiped").with(|world| world.faults.wipes = 1)),
-    ]
+/// Whether a world or a line of this name is wanted: all are, but for who names some.
+fn wanted(name: &str) -> bool {
+    std::env::var("EPOCHGATE_WORLD").map_or(true, |part| name.contains(&part))
 }
 
 #[test]
 fn no_order_of_events_breaks_a_rule() {
     let threads = available_parallelism().map_or(1, usize::from);
-    let mut states = 0;
-    for (_, setup) in worlds().into_iter().filter(|(large, _)| whole() || !large) {
+    let (mut states, mut took) = (0, Duration::ZERO);
+    println!("| world, with everything in force | states | steps | depth | all | seconds |\n|---|---|---|---|---|---|");
+    for (large, setup) in worlds::intact() {
         let name = setup.name;
-        let found = Exploration::of(setup).explore(threads, MOST);
-        let extent = if found.is_all { "all of them" } else { "not all: bounded" };
-        println!(
-            "{name}: {} states ({extent}), {} steps, depth {}, {:.1} s",
-            found.states,
-            found.steps,
-            found.depth,
-            found.took.as_secs_f64()
-        );
+        if (large && !whole()) || !wanted(name) {
+            continue;
+        }
+        let found = Exploration::of(setup).explore(threads);
+        let extent = if found.is_all { "yes" } else { "bounded" };
+        let seconds = found.took.as_secs_f64();
+        println!("| {name} | {} | {} | {} | {extent} | {seconds:.1} |", found.states, found.steps, found.depth);
         states += found.states;
+        took += found.took;
         if let Some((rule, tale, _)) = found.broken {
             panic!("{name}: {} is broken:\n{tale}", rule.as_str());
         }
     }
-    println!("{states} states in all, and no rule broken");
+    println!("{states} states in all in {:.0} s, and no rule broken", took.as_secs_f64());
+}
+
+/// Where a condition of R1 does not hold, the model finds the order of events in which it is missed.
+#[test]
+fn without_a_condition_the_model_finds_what_it_is_for() {
+    look_for("unless", mutants::conditions());
 }
 
 #[test]
 fn without_a_mechanism_the_model_finds_what_it_is_for() {
-    println!("| without | broken | in so many steps | states seen |");
+    look_for("without", mutants::lines());
+}
+
+/// Every line breaks its rule in its world.
+fn look_for(how: &str, lines: Vec<Line>) {
+    println!("| {how} | in | broken | in so many steps | states seen | seconds |\n|---|---|---|---|---|---|");
     let mut wrong = Vec::new();
-    for line in mutants::lines().into_iter().filter(|line| whole() || !line.large) {
-        let found = Exploration::of(line.setup.without(line.mechanism)).explore(1, MOST);
-        let name = line.mechanism.as_str();
-        let Some((rule, tale, steps)) = found.broken else {
-            wrong.push(format!("without {name}: nothing found in {} states", found.states));
+    for Line { missing, rule, setup, large } in lines {
+        if (large && !whole()) || !wanted(missing) {
+            continue;
+        }
+        let place = setup.name;
+        let found = Exploration::of(setup).explore(1);
+        let seconds = found.took.as_secs_f64();
+        let Some((broken, tale, steps)) = found.broken else {
+            wrong.push(format!("{how} {missing}: nothing found in {} states, {seconds:.1} s", found.states));
             continue;
         };
-        println!("| `{name}` | {} | {steps} | {} |", rule.as_str(), found.states);
+        let states = found.states;
+        println!("| {missing} | {place} | {} | {steps} | {states} | {seconds:.1} |", broken.as_str());
         if whole() {
             println!("{tale}");
         }
-        if rule != line.rule {
-            wrong.push(format!("without {name}: {} is broken, not {}:\n{tale}", rule.as_str(), line.rule.as_str()));
+        if broken != rule {
+            wrong.push(format!("{how} {missing}: {} is broken, not {}:\n{tale}", broken.as_str(), rule.as_str()));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

@@ -1,9 +1,10 @@
-//! For each mechanism a world in which its lack is seen, and the rule that is broken there.
+//! For each mechanism, and each condition, a world in which its lack is seen, and the rule that is broken there.
 
 use epochgate::fence::mechanism::Mechanism;
 
 use crate::rules::Rule;
 use crate::setup::{DoorSetup, Setup};
+use crate::steps::Step;
 
 /// A handoff to a second term, with a world around it.
 fn one_door() -> Setup {
@@ -23,6 +24,15 @@ fn restored() -> Setup {
         world.faults.restores = 1;
         world.terms = 4;
         world.writes = 1;
+    })
+}
+
+/// A write of the first term is on its way, the coordinator was backed up, and then the second term opened.
+fn restored_after_a_handoff() -> Setup {
+    crashing().with(|world| {
+        (world.prompt, world.faults.restores) = (true, 1);
+        world.so_far =
+            &[Step::Write(0), Step::BackUp, Step::WriterLapses(0), Step::Campaign(1), Step::Read(0), Step::Write(1)];
     })
 }
 
@@ -59,12 +69,13 @@ fn shared() -> Setup {
     })
 }
 
-/// A mechanism to take out.
+/// Something to take out.
 pub struct Line {
-    pub mechanism: Mechanism,
+    /// What.
+    pub missing: &'static str,
     /// The rule that is broken without it.
     pub rule: Rule,
-    /// Where.
+    /// Where; it is out there.
     pub setup: Setup,
     /// Whether it takes long to find.
     pub large: bool,
@@ -73,7 +84,8 @@ pub struct Line {
 /// One line for each mechanism that the model can do without.
 pub fn lines() -> Vec<Line> {
     use Mechanism as M;
-    let slow = [M::WaitingOut, M::Leaving, M::ReadOnJoining, M::Closing, M::Recheck, M::Agreement, M::Solitude];
+    let slow =
+        [M::WaitingOut, M::Leaving, M::ReadOnJoining, M::Closing, M::Recheck, M::Agreement, M::Solitude, M::Regression];
     let lines = vec![
         (M::Comparison, Rule::Order, one_door()),
         (M::Drain, Rule::Order, one_door()),
@@ -95,6 +107,7 @@ pub fn lines() -> Vec<Line> {
                 world.terms = 3;
             }),
         ),
+        (M::Regression, Rule::Memory, restored_after_a_handoff()),
         (M::Belief, Rule::NoPoisoning, crashing().with(|world| world.faults.forged_reports = 1)),
         (M::OwnTerm, Rule::OwnTerm, one_door()),
         (M::OwnNonce, Rule::OwnTerm, one_door().with(|world| world.one_id = true)),
@@ -113,6 +126,56 @@ pub fn lines() -> Vec<Line> {
         (M::Closing, Rule::Order, shared().with(|world| world.faults.door_lapses = 1)),
         (M::Recheck, Rule::Order, two_doors(true).with(|world| world.faults.door_lapses = 1)),
     ];
-    let line = |(mechanism, rule, setup)| Line { mechanism, rule, setup, large: slow.contains(&mechanism) };
-    lines.into_iter().map(line).collect()
+    let line = |(mechanism, rule, setup): (Mechanism, Rule, Setup)| Line {
+        missing: mechanism.as_str(),
+        rule,
+        setup: setup.without(mechanism),
+        large: slow.contains(&mechanism),
+    };
+    let mut lines: Vec<Line> = lines.into_iter().map(line).collect();
+    // What the product cannot be without, since it is the order of two lines, is taken out in the model's own part.
+    lines.push(Line {
+        missing: "counting before comparing",
+        rule: Rule::Order,
+        setup: one_door().with(|world| world.counts_late = true),
+        large: false,
+    });
+    lines.push(Line {
+        missing: "joining before reading",
+        rule: Rule::Order,
+        setup: two_doors(false).with(|world| (world.faults.stops, world.reads_first) = (1, true)),
+        large: true,
+    });
+    lines
+}
+
+/// What R1 is promised on condition of, each with a world in which it is not so.
+pub fn conditions() -> Vec<Line> {
+    let conditions = vec![
+        ("the target ends every write within the quarantine", false, one_door().with(|world| world.slow_target = true)),
+        (
+            "a state directory is the present one",
+            false,
+            crashing().with(|world| (world.faults.old_copies, world.prompt) = (1, true)),
+        ),
+        (
+            "a guard that was declared dead does not start again",
+            true,
+            two_doors(false).with(|world| (world.faults.crashes, world.dead_come_back) = (1, true)),
+        ),
+        (
+            "what a guard that was waited out had sent is over a quarantine after its session, answered or not",
+            true,
+            two_doors(true).with(|world| (world.faults.door_lapses, world.long_patience) = (1, true)),
+        ),
+        (
+            "the coordinator is not restored to a moment at which a guard that stood still since then had a session",
+            true,
+            shared().with(|world| (world.faults.door_lapses, world.faults.restores) = (1, 1)),
+        ),
+    ];
+    // An old state directory is seen to be one as soon as it lets something in.
+    let rule = |missing: &str| if missing.contains("directory") { Rule::Memory } else { Rule::Order };
+    let line = |(missing, large, setup)| Line { missing, rule: rule(missing), setup, large };
+    conditions.into_iter().map(line).collect()
 }

@@ -2,6 +2,8 @@
 
 use epochgate::fence::mechanism::{Mechanism, Mechanisms};
 
+use crate::steps::Step;
+
 /// One world to explore.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -31,12 +33,18 @@ pub struct Setup {
     pub views: bool,
     /// Whether it begins with the first term open, instead of with nothing.
     pub begun: bool,
+    /// What has happened after that, before exploring begins: so that a long way to a small place need not be found.
+    pub so_far: &'static [Step],
     /// What may befall them.
     pub faults: Faults,
     /// Whether the target goes on with a write for longer than the quarantine.
     pub slow_target: bool,
     /// Whether a guard that closes without a session may have a write running for longer than its session.
     pub long_patience: bool,
+    /// Whether a gate compares a write first, and counts it only when it leaves.
+    pub counts_late: bool,
+    /// Whether a door reads the epoch before it joins, instead of after.
+    pub reads_first: bool,
     /// Whether a guard that an operator has said is dead may be started again.
     pub dead_come_back: bool,
     /// Whether what a leader has read counts too; then its sidecar lets no request pass before it is armed. Else all pass:
@@ -48,6 +56,8 @@ pub struct Setup {
     pub recovery: u64,
     /// No more steps than this from the beginning; 0: as many as there are.
     pub depth: usize,
+    /// It stops when so many steps have been looked at: what is cut off is said.
+    pub most: usize,
 }
 
 /// One guard.
@@ -109,14 +119,18 @@ impl Setup {
             fine: false,
             views: false,
             begun: false,
+            so_far: &[],
             faults: Faults::default(),
             slow_target: false,
             long_patience: false,
+            counts_late: false,
+            reads_first: false,
             dead_come_back: false,
             reads: true,
             is_calm: false,
             recovery: 0,
             depth: 0,
+            most: 3_000_000,
         }
     }
 

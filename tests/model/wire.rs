@@ -91,6 +91,9 @@ impl World {
         let let_in = self.with_guard(door, |guard, _| {
             let clock = guard.session_clock();
             let let_in = matches!(guard.workers[worker].admit(&stamp, clock), Verdict::Admit(..));
+            if let_in && guard.kind.counts_late {
+                guard.settle(worker, stamp.epoch, End::NothingLeft, &mut Tale::unread());
+            }
             guard.admitted = guard.admitted.max(let_in.then_some(stamp.epoch));
             let_in
         });
@@ -113,6 +116,9 @@ impl World {
         let (Stage::LetIn { door, worker }, Some(stamp)) = (self.writes[at].stage, self.writes[at].stamp) else {
             return;
         };
+        if self.guard(door).is_some_and(|guard| guard.kind.counts_late) {
+            return self.send_uncompared(at, door, worker);
+        }
         let goes = self.with_guard(door, |guard, _| {
             let clock = guard.session_clock();
             let goes = guard.workers[worker].confirms(stamp.epoch, clock);
@@ -127,6 +133,18 @@ impl World {
             tale.add(|| "it is refused after all".to_owned());
             self.writes.remove(at);
         }
+    }
+
+    /// What a gate does that compares first and counts only now: the write goes, whatever the gate would say by now. (One
+    /// of an epoch that is over counts for nothing any more: as if nobody had sent it.)
+    fn send_uncompared(&mut self, at: usize, door: usize, worker: usize) {
+        let Some(stamp) = self.writes[at].stamp() else { return };
+        let counts = self.with_guard(door, |guard, _| {
+            let clock = guard.session_clock();
+            matches!(guard.workers[worker].admit(&stamp, clock), Verdict::Admit(..))
+        });
+        let as_ = if counts == Some(true) { Sent::Running(worker) } else { Sent::Orphan };
+        self.writes[at].stage = Stage::Sent { door, as_, before: false };
     }
 
     /// A write whose answer has come, or that the guard gives up.

@@ -87,6 +87,8 @@ impl World {
             workers: setup.workers,
             mechanisms: setup.mechanisms,
             keeps_view: setup.views,
+            counts_late: setup.counts_late,
+            reads_first: setup.reads_first,
             minds_revisions: setup.may_go_back(),
         };
         let door = &mut self.doors[number];
