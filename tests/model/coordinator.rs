@@ -1,6 +1,7 @@
 //! The coordinator: production's store as a value, and what befalls it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use epochgate::coordinator::embedded::state::{Decision, State, Value};
 use epochgate::coordinator::keys;
@@ -24,6 +25,13 @@ impl Coordinator {
     /// An empty store.
     pub fn new() -> Coordinator {
         Coordinator { state: Part::new(State::default()), backup: None, has_forgotten: false }
+    }
+
+    /// By what it is told from others.
+    pub fn fingerprint(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
     }
 
     /// A linearizable read.

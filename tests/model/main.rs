@@ -10,6 +10,7 @@
 //! | [`setup`] | a world: who is there, what may befall them |
 //! | [`world`], [`guard`], [`worker`], [`candidate`], [`write`], [`coordinator`] | its state, part by part |
 //! | [`steps`], [`claim`], [`peers`], [`wire`] | what may happen next, and what it does |
+//! | [`plain`], [`memo`] | what saves time while exploring |
 //! | [`rules`], [`recovery`] | R1 to R5, and that a leader's write gets in once nothing goes wrong any more |
 //! | [`explore`], [`tale`], [`words`] | exploring, and telling what was found |
 //! | [`worlds`] | the worlds with everything in force |
@@ -25,9 +26,11 @@ mod claim;
 mod coordinator;
 mod explore;
 mod guard;
+mod memo;
 mod mutants;
 mod part;
 mod peers;
+mod plain;
 mod recovery;
 mod rules;
 mod setup;

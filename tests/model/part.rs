@@ -23,6 +23,13 @@ impl<T: Hash> Part<T> {
     }
 }
 
+impl<T> Part<T> {
+    /// By what it is told from others.
+    pub fn fingerprint(&self) -> u64 {
+        self.0.hash
+    }
+}
+
 impl<T: Hash + Clone> Part<T> {
     /// Changes this state's copy of the value.
     pub fn edit<R>(&mut self, change: impl FnOnce(&mut T) -> R) -> R {

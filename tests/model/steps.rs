@@ -11,9 +11,9 @@ use epochgate::fence::{Epoch, Term};
 
 use crate::candidate::Candidacy;
 use crate::claim::mark_left;
-use crate::coordinator::Coordinator;
-use crate::guard::{Guard, Joining};
+use crate::guard::Joining;
 use crate::part::Part;
+use crate::plain::is_idle;
 use crate::setup::Setup;
 use crate::tale::Tale;
 use crate::words::{LATER, NOW, TARGET, door_id, door_name, mallory, nonce, orders};
@@ -165,6 +165,9 @@ fn write_steps(world: &World, setup: &Setup, at: usize, steps: &mut Vec<Step>) {
 
 /// The state after this step; `None` where it cannot happen, or changes nothing.
 pub fn take(world: &World, setup: &Setup, step: Step, tale: &mut Tale) -> Option<World> {
+    if is_idle(world, step) {
+        return None;
+    }
     let mut next = world.clone();
     let versions: Vec<u64> = world.writers.iter().map(|writer| writer.standing.version).collect();
     if !next.happens(setup, step, tale) {
@@ -313,7 +316,7 @@ impl World {
                     true
                 }
             }
-            Step::Look(writer) => self.look(setup, writer, tale),
+            Step::Look(writer) => self.look(setup, step, writer, tale),
             Step::Resign(writer) => {
                 matches!(self.writers[writer].candidacy, Candidacy::Resigning(_)) && {
                     self.with_writer(writer, |writer, coordinator| writer.resign(coordinator));
@@ -397,14 +400,14 @@ impl World {
         reports.map(|report| report.floor).filter(|floor| *floor < Epoch::LAST).collect()
     }
 
-    fn look(&mut self, setup: &Setup, writer: usize, tale: &mut Tale) -> bool {
+    fn look(&mut self, setup: &Setup, step: Step, writer: usize, tale: &mut Tale) -> bool {
         // Where views are no part of the state, a writer that leads nothing has nothing to learn: a campaign reads.
         let it = &self.writers[writer];
         let blind = it.term().is_none() && it.unclear.is_empty();
         let heeds = setup.heeds_reports() && (!blind || setup.may_go_back());
         let curious = setup.views || heeds || it.has_no_use_for_itself();
         curious && {
-            self.with_writer(writer, |writer, coordinator| writer.read(coordinator, tale));
+            self.with_writer_again(writer, step, tale, |writer, coordinator, tale| writer.read(coordinator, tale));
             true
         }
     }
@@ -556,7 +559,7 @@ impl World {
     fn catch_up(&mut self, door: usize, setup: &Setup, tale: &mut Tale) {
         let mut steps: Vec<Step> = (0..setup.workers).map(|worker| Step::Follow(door, worker)).collect();
         steps.push(Step::Disk(door));
-        while steps.iter().any(|step| self.guard_does(setup, *step, tale)) {}
+        while steps.iter().any(|step| !is_idle(self, *step) && self.guard_does(setup, *step, tale)) {}
     }
 
     fn follow(&mut self, door: usize, worker: usize, tale: &mut Tale) -> bool {
@@ -600,9 +603,10 @@ impl World {
                     true
                 }
             }
-            Step::Plan(_) => guard.joining == Joining::Due && self.plan(setup, door, false, tale),
+            Step::Plan(_) => guard.joining == Joining::Due && self.plan(setup, step, door, false, tale),
             Step::PlanWhenWaitedOut(_) => {
-                guard.joining == Joining::Due && self.others_are_over(setup, door) && self.plan(setup, door, true, tale)
+                let over = guard.joining == Joining::Due && self.others_are_over(setup, door);
+                over && self.plan(setup, step, door, true, tale)
             }
             Step::Join(_) => {
                 matches!(guard.joining, Joining::OnItsWay { .. }) && {
@@ -618,30 +622,31 @@ impl World {
             }
             Step::Read(_) => {
                 guard.lease.is_some() && {
-                    self.with_guard(door, |guard, coordinator| guard.read(coordinator, NOW, tale));
+                    self.with_guard_again(door, step, tale, |guard, at, tale| guard.read(at, NOW, tale));
                     true
                 }
             }
             Step::ReadWhenWaitedOut(_) => {
                 let waits = guard.kind.shared && guard.joined_at.is_some() && !guard.peers.sighted.is_empty();
                 waits && self.others_are_over(setup, door) && {
-                    let read = |guard: &mut Guard, at: &mut Coordinator| guard.read(at, LATER, tale);
-                    self.with_guard(door, read) == Some(true)
+                    self.with_guard_again(door, step, tale, |guard, at, tale| guard.read(at, LATER, tale))
                 }
             }
             Step::Report(_) => {
                 guard.would_report() && setup.heeds_reports() && {
-                    self.with_guard(door, |guard, coordinator| guard.report(coordinator, tale));
-                    true
+                    self.with_guard_again(door, step, tale, |guard, at, tale| {
+                        guard.report(at, tale);
+                        true
+                    })
                 }
             }
             _ => false,
         }
     }
 
-    fn plan(&mut self, setup: &Setup, door: usize, late: bool, tale: &mut Tale) -> bool {
+    fn plan(&mut self, setup: &Setup, step: Step, door: usize, late: bool, tale: &mut Tale) -> bool {
         let now = if late { LATER } else { NOW };
-        let planned = self.with_guard(door, |guard, at| guard.plan_to_join(at, now, tale)) == Some(true);
+        let planned = self.with_guard_again(door, step, tale, |guard, at, tale| guard.plan_to_join(at, now, tale));
         if planned && !setup.fine {
             self.with_guard(door, |guard, coordinator| guard.join(coordinator, true, tale));
         }

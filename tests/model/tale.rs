@@ -15,6 +15,11 @@ impl Tale {
         Tale(Some(Vec::new()))
     }
 
+    /// Whether somebody reads it.
+    pub fn is_read(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Adds a sentence.
     pub fn add(&mut self, sentence: impl FnOnce() -> String) {
         if let Some(sentences) = &mut self.0 {
