@@ -101,7 +101,7 @@ fn look_for(how: &str, lines: Vec<Line>) {
         if (large && !whole()) || !wanted(missing) {
             continue;
         }
-        let place = setup.name;
+        let place = if setup.so_far.is_empty() { setup.name.to_owned() } else { format!("{}, aimed", setup.name) };
         let found = Exploration::of(setup).explore(1);
         let seconds = found.took.as_secs_f64();
         let Some((broken, tale, steps)) = found.broken else {
