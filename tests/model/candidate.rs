@@ -54,6 +54,8 @@ pub struct Writer {
     doors_known: Revision,
     pub view: Part<View>,
     pub lease: i64,
+    /// Whether what is on its way was decided on before the coordinator was wiped or restored.
+    pub is_of_before: bool,
     /// Whether its deadline has passed by its own clock.
     pub is_late: bool,
     /// Whether its view is part of the state; else each reading counts as all new.
@@ -76,6 +78,7 @@ impl Writer {
             doors_known: Revision(0),
             view: Part::new(View::default()),
             lease,
+            is_of_before: false,
             is_late: false,
             keeps_view,
         }
@@ -110,6 +113,7 @@ impl Writer {
         match plan(orders(), &read, &candidate, nonce, minted, self.standing.mechanisms) {
             Plan::Commit(commit) => {
                 let (txn, term) = *commit;
+                self.is_of_before = false;
                 tale.add(|| format!("it would be {}", told(&term)));
                 self.candidacy = Candidacy::OnItsWay(txn, term, read.revision);
             }
@@ -145,10 +149,10 @@ impl Writer {
     }
 
     /// It gets no answer to its transaction: whether it was done, it has to find out. Returns the transaction, where that
-    /// may still arrive.
-    pub fn hears_nothing(&mut self) -> Option<Txn> {
+    /// may still arrive, and the term that it makes.
+    pub fn hears_nothing(&mut self) -> Option<(Txn, Term)> {
         let (term, txn) = match std::mem::replace(&mut self.candidacy, Candidacy::Due) {
-            Candidacy::OnItsWay(txn, term, _) => (term, Some(txn)),
+            Candidacy::OnItsWay(txn, term, _) => (term.clone(), Some((txn, term))),
             Candidacy::Done(term, ..) => (term, None),
             other => {
                 self.candidacy = other;
@@ -390,6 +394,11 @@ impl Writer {
     /// Whether its transaction is on its way.
     pub fn is_on_its_way(&self) -> bool {
         matches!(self.candidacy, Candidacy::OnItsWay(..))
+    }
+
+    /// The coordinator is not what it was: what is on its way was decided on another.
+    pub fn outlives_the_coordinator(&mut self) {
+        self.is_of_before |= self.is_on_its_way();
     }
 
     /// Whether it may seek a term now.

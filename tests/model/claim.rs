@@ -164,7 +164,6 @@ impl Guard {
         let mut changed = view.take(reading);
         if !self.kind.keeps_view {
             changed.insert(keys::epoch(orders()));
-            changed.extend(coordinator.has_forgotten.then(|| own_report.clone()));
         }
         self.view = Part::new(view);
         self.report_waits = false;
@@ -176,9 +175,7 @@ impl Guard {
         self.observe_doors(went_back, tale);
         self.observe_epochs(&changed, went_back, tale);
         let in_time = self.observe_agreement(went_back, coordinator, now, tale);
-        if changed.contains(&own_report) {
-            self.observe_report(&own_report);
-        }
+        self.observe_report(&own_report);
         if !self.kind.keeps_view {
             self.view = Part::new(View::default());
         }
@@ -186,7 +183,7 @@ impl Guard {
         in_time
     }
 
-    /// Its report may have been overwritten by an older one, or be gone.
+    /// Its report may have been overwritten by an older one, or be gone: a whole reading tells, and here each is one.
     fn observe_report(&mut self, key: &str) {
         let stands = self.view.record::<Report>(key);
         self.report_wanted |= self.own_report().is_some_and(|report| stands != Some(report));

@@ -205,6 +205,12 @@ pub fn lines() -> Vec<Line> {
         large: false,
     });
     lines.push(Line {
+        missing: "cutting at a session's end",
+        rule: Rule::Order,
+        setup: another_has_started(true).with(|world| (world.faults.door_lapses, world.long_patience) = (1, true)),
+        large: false,
+    });
+    lines.push(Line {
         missing: "joining before reading",
         rule: Rule::Order,
         setup: two_doors(false).with(|world| (world.faults.stops, world.reads_first) = (1, true)),
@@ -226,11 +232,6 @@ pub fn conditions() -> Vec<Line> {
             "a guard that was declared dead does not start again",
             true,
             two_doors(false).with(|world| (world.faults.crashes, world.dead_come_back) = (1, true)),
-        ),
-        (
-            "what a guard that was waited out had sent is over a quarantine after its session, answered or not",
-            true,
-            two_doors(true).with(|world| (world.faults.door_lapses, world.long_patience) = (1, true)),
         ),
         (
             "the coordinator is not restored to a moment at which a guard that stood still since then had a session",

@@ -5,18 +5,18 @@ use std::fmt;
 use epochgate::coordinator::doors as records;
 use epochgate::coordinator::keys;
 use epochgate::coordinator::records::{Report, from_value, to_value};
-use epochgate::coordinator::store::{Change, Keys, Range, Txn};
+use epochgate::coordinator::store::{Change, Committed, Keys, Range, Txn};
 use epochgate::fence::gate::{End, Order};
 use epochgate::fence::{Epoch, Term};
 
-use crate::candidate::Candidacy;
+use crate::candidate::{Candidacy, Writer};
 use crate::claim::mark_left;
 use crate::guard::Joining;
 use crate::part::Part;
 use crate::plain::is_idle;
 use crate::setup::Setup;
 use crate::tale::Tale;
-use crate::words::{LATER, NOW, TARGET, door_id, door_name, mallory, nonce, orders};
+use crate::words::{LATER, NOW, TARGET, door_id, door_name, mallory, nonce, orders, told};
 use crate::world::{World, door_lease, writer_lease};
 use crate::write::{By, Sent, Stage, Stamped, Write};
 
@@ -28,6 +28,7 @@ pub enum Step {
     Commit(usize),
     HearOfElection(usize),
     LoseAnswer(usize),
+    CommitLate(usize),
     Look(usize),
     Resign(usize),
     WriterLapses(usize),
@@ -139,6 +140,7 @@ pub fn candidates(world: &World, setup: &Setup, steps: &mut Vec<Step>) {
         }
         write_steps(world, setup, at, steps);
     }
+    steps.extend((0..world.late.len()).map(Step::CommitLate));
     steps.extend(world.coordinator.leases().map(Step::OldLeaseEnds));
     steps.extend([Step::ForgeEpoch, Step::ForgeNonce, Step::ForgeReport, Step::BackUp, Step::Restore, Step::Wipe]);
 }
@@ -198,6 +200,7 @@ impl World {
             | Step::Commit(_)
             | Step::HearOfElection(_)
             | Step::LoseAnswer(_)
+            | Step::CommitLate(_)
             | Step::Look(_)
             | Step::Resign(_)
             | Step::WriterLapses(_)
@@ -246,12 +249,14 @@ impl World {
             Step::Restore => {
                 self.coordinator.can_go_back() && spend(&mut self.left.restores) && {
                     self.coordinator.restore();
+                    self.coordinator_is_another();
                     true
                 }
             }
             Step::Wipe => {
                 spend(&mut self.left.wipes) && {
                     self.coordinator.wipe();
+                    self.coordinator_is_another();
                     true
                 }
             }
@@ -283,6 +288,13 @@ impl World {
         true
     }
 
+    fn coordinator_is_another(&mut self) {
+        self.late.iter_mut().for_each(|(.., of_before)| *of_before = true);
+        for writer in self.writers.iter_mut().filter(|writer| writer.is_on_its_way()) {
+            writer.edit(Writer::outlives_the_coordinator);
+        }
+    }
+
     fn forge_a_report(&mut self) {
         let key = keys::report(orders(), TARGET, "ghost");
         let report = Report {
@@ -312,10 +324,13 @@ impl World {
             Step::LoseAnswer(writer) => {
                 let waits = matches!(self.writers[writer].candidacy, Candidacy::Done(..) | Candidacy::OnItsWay(..));
                 waits && spend(&mut self.left.unclear) && {
-                    self.with_writer(writer, |writer, _| writer.hears_nothing());
+                    let of_before = self.writers[writer].is_of_before;
+                    let late = self.with_writer(writer, |writer, _| writer.hears_nothing());
+                    self.late.extend(late.map(|(txn, term)| (txn, term, writer, of_before)));
                     true
                 }
             }
+            Step::CommitLate(at) => self.commit_late(at, tale),
             Step::Look(writer) => self.look(setup, step, writer, tale),
             Step::Resign(writer) => {
                 matches!(self.writers[writer].candidacy, Candidacy::Resigning(_)) && {
@@ -357,7 +372,8 @@ impl World {
     fn campaign(&mut self, setup: &Setup, writer: usize, tale: &mut Tale) -> bool {
         let out_of_turn = self.minted.is_empty() && (0..writer).any(|before| !self.writers[before].has_begun());
         let full =
-            self.minted.len() + self.writers.iter().filter(|writer| writer.is_on_its_way()).count() >= setup.terms;
+            self.minted.len() + self.late.len() + self.writers.iter().filter(|writer| writer.is_on_its_way()).count()
+                >= setup.terms;
         if full || out_of_turn || !self.writers[writer].may_campaign() {
             return false;
         }
@@ -374,9 +390,10 @@ impl World {
             return false;
         }
         let reported = self.reported_floors();
+        let of_before = self.writers[writer].is_of_before;
         let minted = self.with_writer(writer, |writer, coordinator| writer.commit(coordinator, tale));
         if let Some(term) = minted {
-            self.is_minted(term, writer, &reported);
+            self.is_minted(term, writer, &reported, of_before);
             if !setup.fine {
                 self.with_writer(writer, |writer, at| writer.hears_of_its_election(at, tale));
             }
@@ -384,10 +401,25 @@ impl World {
         true
     }
 
-    /// R3: a term's epoch is new, as far as the coordinator has not forgotten; and it is above what doors have recorded.
-    fn is_minted(&mut self, term: Term, by: usize, reported: &[Epoch]) {
+    /// A transaction whose writer waits for it no longer reaches the coordinator.
+    fn commit_late(&mut self, at: usize, tale: &mut Tale) -> bool {
+        let (txn, term, writer, of_before) = self.late.remove(at);
+        let reported = self.reported_floors();
+        if let Ok(Committed::Done(_)) = self.coordinator.commit(&txn) {
+            tale.add(|| format!("the term {} is minted", told(&term)));
+            self.is_minted(term, writer, &reported, of_before);
+        }
+        true
+    }
+
+    /// R3: a term's epoch is new, as far as the coordinator has not forgotten; and it is above what doors have recorded,
+    /// unless it was decided on `of_before`: what its transaction compares are revisions, and a restored coordinator has
+    /// them a second time. (Then the term's nonce tells it from the other, and its leader gives up.)
+    fn is_minted(&mut self, term: Term, by: usize, reported: &[Epoch], of_before: bool) {
         let again = self.minted.iter().any(|(minted, _)| minted.epoch == term.epoch);
-        if (again && !self.coordinator.has_forgotten) || reported.iter().any(|floor| *floor >= term.epoch) {
+        if (again && !self.coordinator.has_forgotten)
+            || (!of_before && reported.iter().any(|floor| *floor >= term.epoch))
+        {
             self.breaks(crate::rules::Rule::OneWriter);
         }
         self.minted.push((term, by));
@@ -791,6 +823,7 @@ impl fmt::Display for Step {
             Step::Campaign(it) => write!(f, "{} campaigns", writer(it)),
             Step::Commit(it) => write!(f, "the transaction of {} arrives", writer(it)),
             Step::HearOfElection(it) => write!(f, "{} hears the answer", writer(it)),
+            Step::CommitLate(_) => write!(f, "a transaction that nobody waits for any more arrives"),
             Step::LoseAnswer(it) => write!(f, "{} gets no answer", writer(it)),
             Step::Look(it) => write!(f, "{} reads", writer(it)),
             Step::Resign(it) => write!(f, "{} deletes its leader key", writer(it)),

@@ -1,5 +1,6 @@
 //! The whole state: who is there, what is under way, what has happened so far as a rule depends on it.
 
+use epochgate::coordinator::store::{Change, Txn};
 use epochgate::fence::floor::Memory;
 use epochgate::fence::{Epoch, Nonce, Term};
 
@@ -25,6 +26,9 @@ pub struct World {
     pub target: Target,
     /// Every term that was minted, and by which process.
     pub minted: Vec<(Term, usize)>,
+    /// Elections without an answer that may still be carried out: the transaction, the term, its writer, and whether it was
+    /// decided on before the coordinator was wiped or restored.
+    pub late: Vec<(Txn, Term, usize, bool)>,
     /// The highest epoch under which a request has passed its writer's sidecar: what is older has landed, or never will.
     pub settled: Option<Epoch>,
     /// What may still befall it.
@@ -67,6 +71,7 @@ impl World {
             writes: Vec::new(),
             target: Target::default(),
             minted: Vec::new(),
+            late: Vec::new(),
             settled: None,
             reads: setup.reads,
             left: setup.faults,
@@ -118,7 +123,8 @@ impl World {
     pub fn fresh_nonce(&self) -> Nonce {
         let used = |candidate: &Nonce| {
             let is = |term: &Term| term.nonce == *candidate;
-            self.minted.iter().any(|(term, _)| is(term)) || self.writers.iter().any(|writer| writer.knows(is))
+            let late = self.late.iter().any(|(_, term, ..)| is(term));
+            late || self.minted.iter().any(|(term, _)| is(term)) || self.writers.iter().any(|writer| writer.knows(is))
         };
         (1..=u8::MAX).map(nonce).find(|candidate| !used(candidate)).expect("there are few terms")
     }
@@ -127,6 +133,7 @@ impl World {
     pub fn fresh_lease(&self, base: i64) -> i64 {
         let used = |lease: i64| {
             self.coordinator.has_lease(lease)
+                || self.late.iter().any(|(txn, ..)| goes_with(txn, lease))
                 || self.writers.iter().any(|writer| writer.lease == lease)
                 || self.doors.iter().filter_map(|door| door.guard.as_ref()).any(|guard| guard.uses_lease(lease))
         };
@@ -192,6 +199,11 @@ impl Door {
             admitted: None,
         }
     }
+}
+
+/// Whether a transaction puts something that goes with this lease.
+fn goes_with(txn: &Txn, lease: i64) -> bool {
+    txn.changes.iter().any(|change| matches!(change, Change::Put { lease: Some(with), .. } if with.0 == lease))
 }
 
 /// The leases of a writer, from the first on.
