@@ -39,6 +39,8 @@ impl Control {
             to_arm.extend(unarmed.map(|(resource, _)| resource.clone()));
         }
         for resource in to_arm {
+            // A floor that was read before the answer to the own election changes no more: it is looked at again here.
+            self.check_floors(&resource);
             self.try_to_arm(&resource);
         }
     }

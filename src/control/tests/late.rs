@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
 use super::*;
 use crate::coordinator::election::{Campaigned, Candidate, Tools, campaign};
-use crate::coordinator::store::{Change, LeaseId, Range, Revision, Snapshot, StoreFuture, Txn, Watch, WatchEvent};
+use crate::coordinator::store::{
+    Change, Compare, LeaseId, Range, Revision, Snapshot, StoreFuture, Txn, Watch, WatchEvent,
+};
 
 /// Something that happens, and that others wait for.
 #[derive(Default)]
@@ -37,6 +39,11 @@ pub(super) trait Between: Send + Sync + 'static {
     /// A transaction is about to be committed.
     fn commit<'a>(&'a self, _txn: &'a Txn) -> StoreFuture<'a, ()> {
         Box::pin(async { Ok(()) })
+    }
+
+    /// What of it the store compares and changes.
+    fn carried_out(&self, txn: Txn) -> Txn {
+        txn
     }
 
     /// It was, and the answer is about to be handed over.
@@ -72,7 +79,7 @@ impl<B: Between> Store for Through<B> {
     fn commit(&self, txn: Txn) -> StoreFuture<'_, Committed> {
         Box::pin(async move {
             self.1.commit(&txn).await?;
-            let committed = self.0.commit(txn.clone()).await?;
+            let committed = self.0.commit(self.1.carried_out(txn.clone())).await?;
             self.1.committed(&txn, committed).await?;
             Ok(committed)
         })
@@ -293,6 +300,74 @@ fn a_floor_that_was_read_before_the_answer_to_the_election_ends_the_term_all_the
         let mut process = Process::start_over(config, |store| Arc::new(Through(store, late)));
         let epoch = |process: &Process| Some(process.standing.as_ref()?.tenure(&orders())?.term.epoch.number());
         process.play("it leads above that floor", |process| epoch(process) == Some(6)).await;
+        process.ended.abort();
+    });
+}
+
+/// An election is on its way while the coordinator is restored: what it compares, revisions, the coordinator has a second
+/// time. So it mints an epoch that a door has recorded by then, which is read before the answer comes.
+struct ElectionOverARestore {
+    store: Arc<dyn Store>,
+    elects: Point,
+    read: Point,
+}
+
+impl Between for ElectionOverARestore {
+    fn commit<'a>(&'a self, txn: &'a Txn) -> StoreFuture<'a, ()> {
+        Box::pin(async move {
+            if puts(txn, "leaders/") && !self.elects.is_reached() {
+                self.elects.reach();
+                let report = crate::coordinator::records::Report {
+                    floor: Epoch::FIRST,
+                    nonce: crate::fence::Nonce::from_bytes([5; 8]),
+                    writer: "b".parse().expect("an id"),
+                    drained: None,
+                    forced: None,
+                    regressed: false,
+                };
+                let key = crate::coordinator::keys::report(&orders(), "orders", "another");
+                let put = Change::Put { key, value: crate::coordinator::records::to_value(&report), lease: None };
+                self.store.commit(Txn { compares: Vec::new(), changes: vec![put] }).await?;
+                self.read.reached().await;
+                // What was read reaches control before the answer does.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Ok(())
+        })
+    }
+
+    // The answer is there before any reading that it would bring about.
+    fn hides(&self, key: &str) -> bool {
+        key.starts_with("leaders/") || key.starts_with("epochs/")
+    }
+
+    fn carried_out(&self, mut txn: Txn) -> Txn {
+        if puts(&txn, "leaders/") {
+            txn.compares.retain(|it| !matches!(it, Compare::NoneModifiedAfter(..)));
+        }
+        txn
+    }
+
+    fn read<'a>(&'a self, _: &'a [Range], read: &'a Snapshot) -> StoreFuture<'a, ()> {
+        Box::pin(async {
+            if read.ranges.iter().flatten().any(|entry| entry.key.starts_with("reports/")) {
+                self.read.reach();
+            }
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn a_floor_that_was_read_before_the_election_came_through_ends_the_term_all_the_same() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (elects, read) = (Point::default(), Point::default());
+        let late = Arc::new(ElectionOverARestore { store: store(folder.path()), elects, read });
+        let config = config("a", folder.path(), vec![stamp()]);
+        let mut process = Process::start_over(config, |store| Arc::new(Through(store, late)));
+        let epoch = |process: &Process| Some(process.standing.as_ref()?.tenure(&orders())?.term.epoch.number());
+        process.play("it leads above that floor", |process| epoch(process) == Some(2)).await;
         process.ended.abort();
     });
 }
