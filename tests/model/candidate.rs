@@ -227,6 +227,9 @@ impl Writer {
                 _ => {}
             }
         }
+        if self.standing.tenure(orders()).is_some_and(|tenure| tenure.armed == Armed::No) {
+            self.check_floors(tale);
+        }
         self.try_to_arm(tale);
     }
 
