@@ -19,7 +19,6 @@ fn writes_only(name: &'static str) -> Setup {
 fn two(name: &'static str) -> Setup {
     writes_only(name).with(|world| {
         world.prompt = true;
-        world.writes = 1;
         world.doors = vec![DoorSetup { closes: true, shared: true, at_once: true }; 2];
     })
 }
@@ -48,14 +47,14 @@ fn at_the_writers() -> Vec<(bool, Setup)> {
         (
             false,
             writes_only("pools and kept connections").with(|world| {
-                (world.pools, world.writes, world.prompt) = (true, 1, true);
+                (world.pools, world.prompt) = (true, true);
             }),
         ),
-        (false, writes_only("a write arrives twice").with(|world| (world.faults.duplicates, world.writes) = (1, 1))),
+        (false, writes_only("a write arrives twice").with(|world| world.faults.duplicates = 1)),
         (
             false,
             writes_only("answers of elections late or lost").with(|world| {
-                (world.fine, world.terms, world.writes, world.prompt) = (true, 3, 1, true);
+                (world.fine, world.terms, world.prompt) = (true, 3, true);
                 world.faults.unclear = 1;
             }),
         ),
@@ -66,22 +65,20 @@ fn at_one_door() -> Vec<(bool, Setup)> {
     vec![
         (
             true,
-            one("one door, three terms").with(|world| {
-                world.faults.writer_lapses = 2;
-                world.terms = 3;
+            one("one door, three terms, a write twice").with(|world| {
+                (world.faults.writer_lapses, world.faults.duplicates) = (2, 1);
+                (world.terms, world.most) = (3, 20_000_000);
             }),
         ),
         (true, one("one door, two workers").with(|world| world.workers = 2)),
-        (true, one("one door, killed").with(|world| world.faults.crashes = 1)),
-        (
-            false,
-            writes_only("one door, its disk fails").with(|world| (world.faults.disk_failures, world.writes) = (1, 1)),
-        ),
-        (false, writes_only("one door, stopped and started").with(|world| (world.faults.stops, world.writes) = (1, 1))),
+        (true, one("one door, killed").with(|world| (world.faults.crashes, world.prompt) = (1, true))),
+        (true, one("one door, killed, disk and workers slow").with(|world| world.faults.crashes = 1)),
+        (false, writes_only("one door, its disk fails").with(|world| world.faults.disk_failures = 1)),
+        (false, writes_only("one door, stopped and started").with(|world| world.faults.stops = 1)),
         (
             false,
             writes_only("one door, its coordinator out of reach").with(|world| {
-                (world.faults.door_lapses, world.writes) = (1, 1);
+                world.faults.door_lapses = 1;
             }),
         ),
         (
@@ -101,15 +98,14 @@ fn at_the_coordinator() -> Vec<(bool, Setup)> {
             true,
             writes_only("one door, the coordinator restored").with(|world| {
                 world.faults.restores = 1;
-                world.terms = 3;
-                world.writes = 1;
+                (world.terms, world.prompt) = (3, true);
             }),
         ),
         (
             true,
             writes_only("one door, the coordinator wiped").with(|world| {
                 world.faults.wipes = 1;
-                (world.terms, world.writes, world.prompt) = (3, 1, true);
+                (world.terms, world.prompt) = (3, true);
             }),
         ),
     ]
@@ -118,7 +114,7 @@ fn at_the_coordinator() -> Vec<(bool, Setup)> {
 fn at_two_doors() -> Vec<(bool, Setup)> {
     let one_after_the_other = |name, closes| {
         writes_only(name).with(|world| {
-            (world.prompt, world.writes) = (true, 1);
+            world.prompt = true;
             world.doors = vec![
                 DoorSetup { closes, shared: false, at_once: true },
                 DoorSetup { closes, shared: false, at_once: false },
@@ -129,7 +125,7 @@ fn at_two_doors() -> Vec<(bool, Setup)> {
         (true, one_after_the_other("two sole doors, one stops", false).with(|world| world.faults.stops = 1)),
         (true, one_after_the_other("two sole doors, one is killed", false).with(|world| world.faults.crashes = 1)),
         (true, one_after_the_other("two sole doors, one lapses", true).with(|world| world.faults.door_lapses = 1)),
-        (true, two("two shared doors")),
+        (true, two("two shared doors").with(|world| world.most = 20_000_000)),
         (true, two("two shared doors, one lapses").with(|world| world.faults.door_lapses = 1)),
         (true, two("two shared doors, one is killed").with(|world| world.faults.crashes = 1)),
         (true, two("two shared doors, one stops").with(|world| world.faults.stops = 1)),
