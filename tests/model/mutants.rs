@@ -219,28 +219,71 @@ pub fn lines() -> Vec<Line> {
     lines
 }
 
-/// What R1 is promised on condition of, each with a world in which it is not so.
+/// What the rules are promised on condition of, each with a world in which it is not so.
 pub fn conditions() -> Vec<Line> {
     let conditions = vec![
-        ("the target ends every write within the quarantine", false, one_door().with(|world| world.slow_target = true)),
+        (
+            "the target ends every write within the quarantine",
+            Rule::Order,
+            one_door().with(|world| world.slow_target = true),
+        ),
         (
             "a state directory is the present one",
-            false,
+            Rule::Memory,
             crashing().with(|world| (world.faults.old_copies, world.prompt) = (1, true)),
         ),
         (
-            "a guard that was declared dead does not start again",
-            true,
-            two_doors(false).with(|world| (world.faults.crashes, world.dead_come_back) = (1, true)),
+            "a guard that was declared dead does not start again with its old files",
+            Rule::Order,
+            another_has_started(false).with(|world| (world.faults.crashes, world.dead_come_back) = (1, true)),
         ),
         (
-            "the coordinator is not restored to a moment at which a guard that stood still since then had a session",
-            true,
-            shared().with(|world| (world.faults.door_lapses, world.faults.restores) = (1, 1)),
+            "no sole door that keeps open is cut off while the coordinator is wiped",
+            Rule::OneWriter,
+            wiped_beside_a_door_that_is_cut_off(),
+        ),
+        (
+            "no shared door stands still while it is waited out, and has its old session restored",
+            Rule::Order,
+            restored_to_the_session_of_one_that_was_waited_out(),
         ),
     ];
-    // An old state directory is seen to be one as soon as it lets something in.
-    let rule = |missing: &str| if missing.contains("directory") { Rule::Memory } else { Rule::Order };
-    let line = |(missing, large, setup)| Line { missing, rule: rule(missing), setup, large };
+    let line = |(missing, rule, setup): (_, _, Setup)| Line { missing, rule, large: setup.faults.restores > 0, setup };
     conditions.into_iter().map(line).collect()
+}
+
+/// A write of the first term is on its way to door 1, which reads nothing any more; door 2 finds an empty coordinator.
+fn wiped_beside_a_door_that_is_cut_off() -> Setup {
+    two_doors(false).with(|world| {
+        (world.faults.wipes, world.faults.writer_lapses) = (1, 0);
+        world.so_far = &[
+            Step::Write(0),
+            Step::Wipe,
+            Step::Start(1),
+            Step::GuardSession(1),
+            Step::Plan(1),
+            Step::Read(1),
+            Step::WriterSession(1),
+            Step::Campaign(1),
+        ];
+    })
+}
+
+/// A write of the first term is on its way to door 1, which stands still, and is waited out; door 2 opens the second term.
+/// The backup is of before that.
+fn restored_to_the_session_of_one_that_was_waited_out() -> Setup {
+    shared().with(|world| {
+        (world.faults.door_lapses, world.faults.restores) = (1, 1);
+        world.so_far = &[
+            Step::Write(0),
+            Step::BackUp,
+            Step::GuardLapses(0),
+            Step::WriterLapses(0),
+            Step::Campaign(1),
+            Step::Read(1),
+            Step::Report(1),
+            Step::ReadWhenWaitedOut(1),
+            Step::Write(1),
+        ];
+    })
 }
