@@ -10,7 +10,8 @@ use stateright::{Checker, HasDiscoveries, Model, Path, Property};
 use crate::recovery::recovers;
 use crate::rules::{Rule, properties};
 use crate::setup::Setup;
-use crate::steps::{Step, candidates, take};
+use crate::step::Step;
+use crate::steps::{candidates, take};
 use crate::tale::Tale;
 use crate::world::World;
 

@@ -9,7 +9,8 @@
 //! |---|---|
 //! | [`setup`] | a world: who is there, what may befall them |
 //! | [`world`], [`guard`], [`worker`], [`candidate`], [`write`], [`coordinator`] | its state, part by part |
-//! | [`steps`], [`claim`], [`peers`], [`wire`] | what may happen next, and what it does |
+//! | [`step`], [`steps`], [`at_writers`], [`at_doors`], [`at_writes`] | what may happen next |
+//! | [`claim`], [`peers`], [`wire`] | what it does |
 //! | [`plain`], [`memo`] | what saves time while exploring |
 //! | [`rules`], [`recovery`] | R1 to R5, and that a leader's write gets in once nothing goes wrong any more |
 //! | [`explore`], [`tale`], [`words`] | exploring, and telling what was found |
@@ -21,6 +22,9 @@
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+mod at_doors;
+mod at_writers;
+mod at_writes;
 mod candidate;
 mod claim;
 mod coordinator;
@@ -34,6 +38,7 @@ mod plain;
 mod recovery;
 mod rules;
 mod setup;
+mod step;
 mod steps;
 mod tale;
 mod wire;

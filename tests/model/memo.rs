@@ -10,7 +10,7 @@ use crate::candidate::Writer;
 use crate::coordinator::Coordinator;
 use crate::guard::Guard;
 use crate::part::Part;
-use crate::steps::Step;
+use crate::step::Step;
 use crate::tale::Tale;
 use crate::world::World;
 

@@ -4,7 +4,7 @@ use epochgate::fence::mechanism::Mechanism;
 
 use crate::rules::Rule;
 use crate::setup::{DoorSetup, Setup};
-use crate::steps::Step;
+use crate::step::Step;
 
 /// A handoff to a second term, with a world around it.
 fn one_door() -> Setup {

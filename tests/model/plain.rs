@@ -3,7 +3,7 @@
 
 use crate::candidate::Candidacy;
 use crate::guard::{Guard, Joining};
-use crate::steps::Step;
+use crate::step::Step;
 use crate::world::World;
 
 /// Whether this step would change nothing.

@@ -5,7 +5,8 @@ use epochgate::fence::gate::Verdict;
 use epochgate::fence::tenure::{Unarmed, Verdict as Standing, Wish};
 
 use crate::setup::{Faults, Setup};
-use crate::steps::{Step, take};
+use crate::step::Step;
+use crate::steps::take;
 use crate::tale::Tale;
 use crate::words::{TARGET, orders};
 use crate::world::World;

@@ -2,7 +2,7 @@
 
 use epochgate::fence::mechanism::{Mechanism, Mechanisms};
 
-use crate::steps::Step;
+use crate::step::Step;
 
 /// One world to explore.
 #[derive(Clone, Debug)]
