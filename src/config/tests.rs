@@ -384,6 +384,10 @@ fn listeners_before_one_target_are_one_door() {
     let what =
         "listeners[1].doors: the listeners 'a' and 'b' are one door of the target 'db', and only one of them is shared";
     assert!(bad(&two("shared"))[0].ends_with(what), "{:?}", bad(&two("shared")));
+    let half = bad(&two("sole, mode: audit"));
+    let what =
+        "listeners[1].mode: the listeners 'a' and 'b' are one door of the target 'db', and only one of them enforces";
+    assert!(half[0].ends_with(what), "its record would say that all of it enforces: {half:?}");
 }
 
 #[test]

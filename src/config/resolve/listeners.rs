@@ -268,19 +268,25 @@ fn targets_differ(placed: &[Placed], resolver: &mut Resolver<'_>) {
 }
 
 /// Listeners before one target are one door, with one record: it cannot agree with others for some resources, and be
-/// the only one for the rest.
+/// the only one for the rest, nor enforce for some, and only count for the rest: a proof that goes by the record would
+/// count what the other lets through as fenced.
 fn doors_agree(placed: &[Placed], resolver: &mut Resolver<'_>) {
-    let mut seen: HashMap<&str, (&str, bool)> = HashMap::new();
+    let mut seen: HashMap<&str, (&str, bool, Mode)> = HashMap::new();
     for Placed { path, listener } in placed {
         let Role::Guard(guard) = &listener.role else { continue };
-        let (other, shared) = *seen.entry(&guard.target).or_insert((&listener.name, guard.shared));
-        if shared != guard.shared {
-            let path = path.key("doors");
+        let first = (&*listener.name, guard.shared, guard.mode);
+        let (other, shared, mode) = *seen.entry(&guard.target).or_insert(first);
+        let differs = [
+            (shared != guard.shared, "doors", "only one of them is shared"),
+            (mode != guard.mode, "mode", "only one of them enforces"),
+        ];
+        for (_, key, how) in differs.into_iter().filter(|(differs, ..)| *differs) {
+            let path = path.key(key);
             let what = format!(
-                "{path}: the listeners '{other}' and '{}' are one door of the target '{}', and only one of them is shared",
+                "{path}: the listeners '{other}' and '{}' are one door of the target '{}', and {how}",
                 listener.name, guard.target
             );
-            resolver.problem(&path, what, "write the same doors: for both");
+            resolver.problem(&path, what, format!("write the same {key}: for both"));
         }
     }
 }
