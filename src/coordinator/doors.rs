@@ -81,13 +81,14 @@ impl Sightings {
         seen.since
     }
 
-    /// A door that was seen, and whose record a coordinator that went back to `read` has lost; and since when.
-    fn lost(&mut self, doors: &[Door], read: Revision, now: Moment) -> Option<(DoorName, Moment)> {
+    /// A door other than `own` that was seen, and whose record a coordinator that went back to `read` has lost; and since
+    /// when.
+    fn lost(&mut self, own: &DoorName, doors: &[Door], read: Revision, now: Moment) -> Option<(DoorName, Moment)> {
         let stands = |name: &DoorName| doors.iter().any(|door| door.name == *name);
         let lost: Vec<(DoorName, Revision)> = self
             .0
             .iter()
-            .filter(|(name, seen)| seen.modified > read && !stands(name))
+            .filter(|(name, seen)| seen.modified > read && *name != own && !stands(name))
             .map(|(name, seen)| (name.clone(), seen.modified))
             .collect();
         let seen = lost.into_iter().map(|(name, modified)| {
@@ -118,7 +119,7 @@ pub enum Plan {
     Commit(Txn),
     /// Stay shut: this door's record stands. Worth another look then, where waiting alone may end it.
     Blocked {
-        /// The other door's id.
+        /// The other door's id; the joiner's own where it serves less than its record says.
         by: String,
         /// When it has been waited out, where it can be.
         until: Option<Moment>,
@@ -150,14 +151,24 @@ pub fn plan(joiner: &Joiner, doors: &[Door], sightings: &mut Sightings, read: Re
         }
     }
     // It may stand before the target all the same, and has so long to put its record again.
-    if let Some((lost, since)) = sightings.lost(doors, read, now).filter(|_| checks_records) {
+    if let Some((lost, since)) = sightings.lost(&joiner.name, doors, read, now).filter(|_| checks_records) {
         let until = since.plus(joiner.record.session + joiner.record.quarantine);
         if now < until {
             return Plan::Blocked { by: lost.id, until: Some(until) };
         }
     }
+    let own = doors.iter().find(|door| door.name == joiner.name);
+    if let Some(own) = own.filter(|own| checks_records && !joiner.record.serves_all_of(&own.record)) {
+        // Nobody would wait any more for what its predecessor has forwarded of the others. That one is over: they share a
+        // state directory.
+        let waits = (own.record.by_time || own.record.left).then_some(own.record.quarantine);
+        let until = waits.map(|span| sightings.since(own, now).plus(span));
+        if until.is_none_or(|until| now < until) {
+            return Plan::Blocked { by: own.name.id.clone(), until };
+        }
+    }
     let key = keys::door(&joiner.name.target, &joiner.name.id);
-    match doors.iter().find(|door| door.name == joiner.name) {
+    match own {
         Some(own) => txn.compares.push(Compare::ModifiedAt(key.clone(), own.modified)),
         None => txn.compares.push(Compare::Absent(key.clone())),
     }
@@ -387,6 +398,35 @@ mod tests {
         let own = Door { name: name("new"), ..other(record(false, false), false) };
         let Plan::Commit(txn) = plan(&joiner(), &[own], &mut sightings, Revision(20), second(0)) else { panic!("own") };
         assert_eq!(txn.compares[0], Compare::ModifiedAt("doors/db/new".into(), Revision(10)));
+    }
+
+    #[test]
+    fn a_door_that_serves_less_than_its_predecessor_waits_for_what_that_has_forwarded() {
+        let record = |serves: &[&str], left| DoorRecord {
+            serves: serves.iter().map(|pattern| (*pattern).to_owned()).collect(),
+            ..record(false, left)
+        };
+        let joins = |own: DoorRecord, serves: &[&str], sightings: &mut Sightings, at| {
+            let joiner = Joiner { record: record(serves, false), ..joiner() };
+            let own = Door { name: name("new"), ..other(own, false) };
+            plan(&joiner, &[own], sightings, Revision(20), second(at))
+        };
+        let was = || record(&["jobs", "orders/{0..7}"], false);
+        for more in [&["jobs", "orders/{0..7}"][..], &["jobs", "orders/{0..63}", "users"]] {
+            assert!(matches!(joins(was(), more, &mut Sightings::default(), 0), Plan::Commit(_)), "{more:?}");
+        }
+        for less in [&["jobs"][..], &["jobs", "orders/{0..6}"], &["orders/{0..7}"]] {
+            let mut sightings = Sightings::default();
+            let until = Some(second(135));
+            assert_eq!(joins(was(), less, &mut sightings, 100), Plan::Blocked { by: "new".into(), until }, "{less:?}");
+            assert!(matches!(joins(was(), less, &mut sightings, 135), Plan::Commit(_)));
+        }
+        // Where time ends nothing, an operator's word begins the wait.
+        let timeless = DoorRecord { by_time: false, ..was() };
+        let blocked = joins(timeless.clone(), &["jobs"], &mut Sightings::default(), 100);
+        assert_eq!(blocked, Plan::Blocked { by: "new".into(), until: None });
+        let forgotten = joins(DoorRecord { left: true, ..timeless }, &["jobs"], &mut Sightings::default(), 100);
+        assert_eq!(forgotten, Plan::Blocked { by: "new".into(), until: Some(second(135)) });
     }
 
     #[test]

@@ -93,6 +93,12 @@ impl DoorRecord {
         self.serves.iter().any(|pattern| names(pattern, resource.as_str()))
     }
 
+    /// Whether it serves all that `other` does. Records name each run of numbers whole, so a run that is served is part of
+    /// one.
+    pub fn serves_all_of(&self, other: &DoorRecord) -> bool {
+        other.serves.iter().all(|pattern| self.serves.iter().any(|own| own == pattern || contains(own, pattern)))
+    }
+
     /// Whether a term of `resource` has to wait for it.
     pub fn counts_for(&self, resource: &Resource) -> bool {
         self.mode == DoorMode::Enforce && self.serves(resource)
@@ -183,6 +189,17 @@ pub(crate) fn names(pattern: &str, resource: &str) -> bool {
         Some((canonical(first)?..=canonical(last)?).contains(&number))
     };
     within().unwrap_or(false)
+}
+
+/// Whether a pattern names all that another one does.
+fn contains(pattern: &str, other: &str) -> bool {
+    let Some((stem, range)) = other.strip_suffix('}').and_then(|other| other.split_once('{')) else {
+        return names(pattern, other);
+    };
+    let ends = range.split_once("..");
+    ends.is_some_and(|(first, last)| {
+        pattern.ends_with('}') && [first, last].iter().all(|end| names(pattern, &format!("{stem}{end}")))
+    })
 }
 
 mod as_text {
