@@ -115,6 +115,7 @@ pub fn clear(
     now: Moment,
 ) -> Vec<(DoorName, Txn)> {
     let others = doors.iter().filter(|door| door.name != *own && door.name.target == own.target);
+    sightings.forget(others.clone().filter(|door| door.alive && !door.record.left));
     let gone = others.filter(|door| door.record.kind == DoorKind::Shared && (!door.alive || door.record.left));
     let over = gone.filter(|door| {
         let until = patience.ends(door, sightings, now);
@@ -312,6 +313,17 @@ mod tests {
         // It was back in between: what it forwarded then counts from anew.
         let again = Door { modified: Revision(9), ..gone() };
         assert_eq!(waits(again, None, PATIENCE, &mut seen, 141), Some(Why::Gone(second(181))));
+    }
+
+    #[test]
+    fn one_that_was_back_in_between_is_waited_out_anew_though_its_revision_is_the_same() {
+        let gone = || Door { alive: false, ..door("other") };
+        let mut seen = Sightings::default();
+        assert_eq!(waits(gone(), None, PATIENCE, &mut seen, 100), Some(Why::Gone(second(140))));
+        // The coordinator was wiped, and counts its revisions from the start: this one comes once more.
+        let living = clear(&name("own"), &[door("other")], |_| true, PATIENCE, &mut seen, second(1000));
+        assert_eq!(living, []);
+        assert_eq!(waits(gone(), None, PATIENCE, &mut seen, 2000), Some(Why::Gone(second(2040))));
     }
 
     #[test]

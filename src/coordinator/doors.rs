@@ -73,6 +73,14 @@ impl Sightings {
         self.seen(&door.name, Sighting { modified: door.modified, alive: door.alive, lost: false, since: now })
     }
 
+    /// These are there again: when they go, they are waited out anew. (The revision alone does not tell: a coordinator that
+    /// was wiped gives out the same ones again.)
+    pub(super) fn forget<'a>(&mut self, living: impl IntoIterator<Item = &'a Door>) {
+        for door in living {
+            self.0.remove(&door.name);
+        }
+    }
+
     fn seen(&mut self, name: &DoorName, now: Sighting) -> Moment {
         let seen = self.0.entry(name.clone()).or_insert(now);
         if (seen.modified, seen.alive, seen.lost) != (now.modified, now.alive, now.lost) {
