@@ -77,14 +77,23 @@ impl Control {
             self.agreeing.doors_read = self.view.revision;
         }
         for number in 0..self.doors.all.len() {
-            if self.doors.all[number].record.kind != DoorKind::Shared || self.doors.all[number].joined_at.is_none() {
+            if self.doors.all[number].record.kind != DoorKind::Shared {
                 continue;
             }
+            let joined = self.doors.all[number].joined_at.is_some();
             let peers = &mut self.doors.all[number].peers;
             let newly = went_back && !peers.went_back;
             peers.went_back = went_back;
             if newly {
                 peers.lost = true;
+                // The revisions that they go by are of a history that is over.
+                peers.sightings = Sightings::default();
+            }
+            // One that is away keeps that in mind until it has joined: the revision may have caught up by then.
+            if !joined {
+                continue;
+            }
+            if newly {
                 self.wait_for_the_unrecorded(number);
             }
             self.agree_at(number, whole_doors);

@@ -36,6 +36,11 @@ pub(super) trait Between: Send + Sync + 'static {
         Box::pin(async { Ok(()) })
     }
 
+    /// The reading, as it is handed over.
+    fn shows(&self, read: Snapshot) -> Snapshot {
+        read
+    }
+
     /// A transaction is about to be committed.
     fn commit<'a>(&'a self, _txn: &'a Txn) -> StoreFuture<'a, ()> {
         Box::pin(async { Ok(()) })
@@ -71,6 +76,7 @@ impl<B: Between> Store for Through<B> {
     fn read(&self, ranges: Vec<Range>) -> StoreFuture<'_, Snapshot> {
         Box::pin(async move {
             let read = self.0.read(ranges.clone()).await?;
+            let read = self.1.shows(read);
             self.1.read(&ranges, &read).await?;
             Ok(read)
         })

@@ -13,6 +13,11 @@ use crate::event::TermEnd;
 
 /// Records a door of the test's own, alive for a minute.
 async fn record(store: &Arc<dyn Store>, id: &str, kind: DoorKind) {
+    record_one_for(store, id, kind, "orders").await;
+}
+
+/// The same, of a door that serves this resource.
+async fn record_one_for(store: &Arc<dyn Store>, id: &str, kind: DoorKind, resource: &str) {
     let minute = Duration::from_secs(60);
     let lease = store.grant(minute).await.expect("it can be granted").id;
     let record = DoorRecord {
@@ -23,7 +28,7 @@ async fn record(store: &Arc<dyn Store>, id: &str, kind: DoorKind) {
         quarantine: minute,
         closes: kind == DoorKind::Shared,
         by_time: true,
-        serves: vec!["orders".into()],
+        serves: vec![resource.into()],
         left: false,
     };
     let name = DoorName { target: if kind == DoorKind::Shared { "orders" } else { id }.into(), id: id.into() };
@@ -280,5 +285,79 @@ fn a_report_that_was_lost_before_it_was_seen_is_put_again() {
         process.play("its term is armed by the report", |process| process.armed().is_some()).await;
         assert!(loses.lost.is_reached());
         process.ended.abort();
+    });
+}
+
+/// When a door's gate was opened for this epoch.
+fn opened(process: &Process, number: u64) -> Option<Moment> {
+    let is = |it: &crate::event::Recorded| matches!(it.event, Event::Opened { epoch, .. } if epoch.number() == number);
+    process.events.all().into_iter().find(is).map(|it| it.at)
+}
+
+/// A session and a quarantine, in these tests.
+const UNRECORDED: Duration = Duration::from_secs(4);
+
+/// Shows a coordinator that has gone back for as long as the door has no record, and until then only.
+#[derive(Default)]
+struct BehindWhileAway {
+    away: Point,
+    behind: Point,
+    shown: Point,
+    back: OnceLock<Moment>,
+}
+
+impl Between for BehindWhileAway {
+    fn shows(&self, read: Snapshot) -> Snapshot {
+        let behind = self.behind.is_reached() && self.back.get().is_none();
+        Snapshot { revision: if behind { Revision(1) } else { read.revision }, ..read }
+    }
+
+    fn read<'a>(&'a self, ranges: &'a [Range], read: &'a Snapshot) -> StoreFuture<'a, ()> {
+        if read.revision == Revision(1) && covers(ranges, &Keys::Under(String::new())) {
+            self.shown.reach();
+        }
+        Box::pin(async { Ok(()) })
+    }
+
+    fn commit<'a>(&'a self, txn: &'a Txn) -> StoreFuture<'a, ()> {
+        Box::pin(async {
+            if self.away.is_reached() && super::late::puts(txn, "doors/") {
+                self.shown.reached().await;
+                // Until it is handed over.
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                self.back.get_or_init(|| HostClock.now());
+            }
+            Ok(())
+        })
+    }
+}
+
+/// When it joins again, the revision is as high as it had ever seen: what was recorded since the backup is missing all
+/// the same.
+#[test]
+fn a_shared_door_that_was_away_while_the_coordinator_went_back_waits_for_those_that_are_not_on_record() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path());
+        let first = elect(&store, "a").await;
+        record(&store, "peer", DoorKind::Shared).await;
+        put(&store, "reports/orders/orders/peer", drained(&first)).await;
+        let (behind, config) = (Arc::new(BehindWhileAway::default()), config("g", folder.path(), vec![shared_guard()]));
+        let between = Arc::clone(&behind);
+        let mut door = Process::start_over(config, |store| Arc::new(Through(store, between)));
+        door.play("open", |process| process.gate.is_open()).await;
+        let doors = store.read(vec![Range::all(Keys::Under("doors/orders/g-".into()))]).await.expect("it answers");
+        let lease = doors.ranges[0].iter().find_map(|entry| entry.lease).expect("the alive key goes with a lease");
+        behind.away.reach();
+        store.revoke(lease).await.expect("it can be revoked");
+        door.play("shut", |process| !process.gate.is_open()).await;
+        behind.behind.reach();
+        play_all(&mut [&mut door], "it joins again", |_| behind.back.get().is_some()).await;
+        let second = elect(&store, "a").await;
+        put(&store, "reports/orders/orders/peer", drained(&second)).await;
+        door.play("open again", |process| process.gate.is_open() && process.gate.floor() == Some(second.epoch)).await;
+        let (back, at) = (*behind.back.get().expect("it is back"), opened(&door, 2).expect("it is open"));
+        assert!(at.since(back) >= UNRECORDED, "it opened {:?} after it was back", at.since(back));
+        door.ended.abort();
     });
 }
