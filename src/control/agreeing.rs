@@ -174,8 +174,8 @@ impl Control {
     }
 
     /// A shared door that has just joined, or whose coordinator went backwards, waits for doors that may not be on
-    /// record: where it finds no other, where something is known to be lost, or where its own record was gone and nobody
-    /// vouches for what went before.
+    /// record: for a resource that it finds no other of, where something is known to be lost, or where its own record was
+    /// gone; unless, in the first and the last case, somebody vouches for what went before.
     pub(super) fn wait_for_the_unrecorded(&mut self, number: usize) {
         let own = &self.doors.all[number];
         if own.record.kind != DoorKind::Shared {
@@ -183,11 +183,17 @@ impl Control {
         }
         let prefix = keys::doors(&own.name.target);
         let doors = records::among(self.view.under(&prefix));
-        let may_lack_some = own.peers.lost
-            || !finds_another(&own.name, &doors)
-            || (own.peers.was_gone && !finds_a_witness(&own.name, &doors, self.reports_at(&own.name.target)));
+        let is_vouched_for = finds_a_witness(&own.name, &doors, self.reports_at(&own.name.target));
+        let all = own.peers.lost || (own.peers.was_gone && !is_vouched_for);
+        // Only one that serves the same resource is waited for, and so only that one waits for others in its place.
+        let lacks = |gate: &&GateId| {
+            let resource = &self.gates.get(**gate).name.resource;
+            let serving: Vec<Door> = doors.iter().filter(|door| door.record.serves(resource)).cloned().collect();
+            all || !(is_vouched_for || finds_another(&own.name, &serving))
+        };
+        let lacking: Vec<GateId> = own.gates.iter().filter(lacks).copied().collect();
         self.doors.all[number].peers.lost = false;
-        if !may_lack_some {
+        if lacking.is_empty() {
             return;
         }
         let own = &self.doors.all[number];
@@ -197,7 +203,7 @@ impl Control {
             "nobody vouches for what went before: waiting for doors that may not be on record"
         );
         let until = self.clock.now().plus(wait);
-        for gate in own.gates.clone() {
+        for gate in lacking {
             self.drive(gate, Event::Alone(until));
         }
     }

@@ -361,3 +361,20 @@ fn a_shared_door_that_was_away_while_the_coordinator_went_back_waits_for_those_t
         door.ended.abort();
     });
 }
+
+/// One that serves something else is not waited for, and has waited for nobody while it is not heard of.
+#[test]
+fn a_door_of_another_resource_vouches_for_nothing_until_it_has_waited_itself() {
+    on_a_worker(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let store = store(folder.path());
+        elect(&store, "a").await;
+        record_one_for(&store, "peer", DoorKind::Shared, "jobs").await;
+        let begun = HostClock.now();
+        let mut door = Process::start(config("g", folder.path(), vec![shared_guard()]));
+        door.play("open", |process| process.gate.is_open()).await;
+        let at = opened(&door, 1).expect("it is open");
+        assert!(at.since(begun) >= UNRECORDED, "it opened {:?} after its start", at.since(begun));
+        door.ended.abort();
+    });
+}
