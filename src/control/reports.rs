@@ -81,7 +81,9 @@ impl Control {
             floor: term.epoch,
             nonce: term.nonce,
             writer: term.writer.clone(),
-            drained: handoff.drained(),
+            // A door that only counts forwards older epochs after that, too: it proves nothing, and where it is started to
+            // enforce, nobody may go by what it said before.
+            drained: handoff.drained().filter(|_| !self.gates.get(gate).audit),
             forced: handoff.forced(),
             regressed: handoff.is_regressed(),
         })
