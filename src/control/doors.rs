@@ -172,9 +172,9 @@ impl Control {
                 mechanisms: self.mechanisms,
             };
             let mut sightings = std::mem::take(&mut door.sightings);
-            let store = Arc::clone(&self.store);
+            let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
             self.beside(async move {
-                let result = records::join(store.as_ref(), &joiner, &mut sightings, now).await;
+                let result = records::join(store.as_ref(), &joiner, &mut sightings, clock.as_ref()).await;
                 Internal::Joined { door: number, lease, result: result.map(|joined| (joined, sightings)) }
             });
         }

@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::keys::{self, DoorName, Key};
 use super::records::{DoorKind, DoorMode, DoorRecord, from_value, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, LeaseId, Range, Revision, Store, StoreError, Txn};
-use crate::fence::Moment;
+use crate::clock::Clock;
 use crate::fence::mechanism::{Mechanism, Mechanisms};
+use crate::fence::Moment;
 
 /// One door as the coordinator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,9 +238,11 @@ pub async fn join(
     store: &dyn Store,
     joiner: &Joiner,
     sightings: &mut Sightings,
-    now: Moment,
+    clock: &dyn Clock,
 ) -> Result<Joined, StoreError> {
     let read = store.read(vec![Range::all(Keys::Under(keys::doors(&joiner.name.target)))]).await?;
+    // After the reading: whom it shows gone may have been there until it was made.
+    let now = clock.now();
     if let Some(by) = unreadable(read.ranges.iter().flatten()) {
         return Ok(Joined::Blocked { by, until: None });
     }
@@ -294,6 +297,9 @@ pub async fn mark_left(store: &dyn Store, name: &DoorName) -> Result<bool, Store
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+    use super::super::store::{Lease, Snapshot, StoreFuture};
     use super::*;
 
     fn name(id: &str) -> DoorName {
@@ -435,6 +441,65 @@ mod tests {
         assert_eq!(blocked, Plan::Blocked { by: "new".into(), until: None });
         let forgotten = joins(DoorRecord { left: true, ..timeless }, &["jobs"], &mut Sightings::default(), 100);
         assert_eq!(forgotten, Plan::Blocked { by: "new".into(), until: Some(second(135)) });
+    }
+
+    /// A store that shows one door, gone, a minute after it was asked: whoever asks stood still meanwhile. And the clock.
+    struct Late(AtomicU64);
+
+    impl Clock for Late {
+        fn now(&self) -> Moment {
+            second(self.0.load(SeqCst))
+        }
+
+        fn wall(&self) -> jiff::Timestamp {
+            jiff::Timestamp::UNIX_EPOCH
+        }
+    }
+
+    impl Store for Late {
+        fn read(&self, _: Vec<Range>) -> StoreFuture<'_, Snapshot> {
+            Box::pin(async {
+                self.0.fetch_add(60, SeqCst);
+                let (value, at) = (to_value(&record(true, false)), Revision(10));
+                let gone = Entry { key: "doors/db/old".into(), value, created: at, modified: at, lease: None };
+                Ok(Snapshot { revision: Revision(20), ranges: vec![vec![gone]], sent: Moment::default() })
+            })
+        }
+
+        fn commit(&self, _: Txn) -> StoreFuture<'_, Committed> {
+            Box::pin(async { Ok(Committed::Done(Revision(21))) })
+        }
+
+        fn watch(&self, _: Revision) -> Box<dyn crate::coordinator::store::Watch> {
+            unreachable!("joining watches nothing")
+        }
+
+        fn grant(&self, _: Duration) -> StoreFuture<'_, Lease> {
+            unreachable!("the lease is given")
+        }
+
+        fn keep_alive(&self, _: LeaseId) -> StoreFuture<'_, Lease> {
+            unreachable!("the lease is given")
+        }
+
+        fn revoke(&self, _: LeaseId) -> StoreFuture<'_, ()> {
+            unreachable!("the lease is given")
+        }
+
+        fn kind(&self) -> &'static str {
+            "a test's"
+        }
+
+        fn endpoint(&self) -> String {
+            String::new()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_door_is_waited_out_from_the_answer_that_shows_it_gone_and_not_from_the_question() {
+        let (late, mut sightings) = (Late(AtomicU64::new(100)), Sightings::default());
+        let joined = join(&late, &joiner(), &mut sightings, &late).await;
+        assert_eq!(joined, Ok(Joined::Blocked { by: "old".into(), until: Some(second(160 + 40)) }));
     }
 
     #[test]

@@ -33,7 +33,7 @@ async fn record_one_for(store: &Arc<dyn Store>, id: &str, kind: DoorKind, resour
     };
     let name = DoorName { target: if kind == DoorKind::Shared { "orders" } else { id }.into(), id: id.into() };
     let joiner = Joiner { name, record, lease, mechanisms: Mechanisms::all() };
-    let joined = join(store.as_ref(), &joiner, &mut Default::default(), HostClock.now()).await;
+    let joined = join(store.as_ref(), &joiner, &mut Default::default(), &HostClock).await;
     assert!(matches!(joined, Ok(Joined::At { .. })), "{joined:?}");
 }
 
