@@ -10,7 +10,7 @@ use super::exit::Exit;
 use super::options::Output;
 use super::paint::{self, GOOD, WARNING, plain};
 use super::{block_on, complain, put_out, start};
-use crate::clock::{Clock as _, HostClock, HostEntropy};
+use crate::clock::{HostClock, HostEntropy};
 use crate::config::units;
 use crate::config::{Config, Overrides, Single};
 use crate::coordinator::agreement::{Patience, Proof};
@@ -162,8 +162,7 @@ async fn wait(args: &FenceArgs, store: &dyn Store, held: &Fence, patience: Patie
     let (mut renewed, mut said) = (Instant::now(), String::new());
     let mut sightings = Sightings::default();
     loop {
-        let waited = (&mut sightings, patience, HostClock.now());
-        let looked = look(store, &args.resource, &held.term, waited).await;
+        let looked = look(store, &args.resource, &held.term, (&mut sightings, patience), &HostClock).await;
         match looked {
             Ok((progress, _)) => {
                 let late = args.timeout.is_some_and(|limit| began.elapsed() >= limit);

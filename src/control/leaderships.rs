@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Control;
 use super::writer::State;
-use crate::coordinator::agreement::{Proof, not_waited_out, prove};
+use crate::coordinator::agreement::{Proof, prove, without_the_gone};
 use crate::coordinator::doors as records;
 use crate::coordinator::keys::{self, DoorName, Key};
 use crate::coordinator::records::{EpochRecord, LeaderRecord, Report, from_value};
@@ -178,27 +178,29 @@ impl Control {
         }
     }
 
-    /// A term is armed when a door of its resource is alive, and every recorded enforcing door has drained it. It
-    /// stays armed until it ends.
+    /// A term is armed when a door of its resource is alive, and every recorded enforcing door has drained it, or is gone
+    /// and has been waited out. It stays armed until it ends.
     pub(super) fn try_to_arm(&mut self, resource: &Resource) {
-        let Some(term) = self.writer.standing.tenure(resource).filter(|tenure| tenure.armed == Armed::No) else {
+        if self.writer.standing.tenure(resource).is_none_or(|tenure| tenure.armed != Armed::No) {
             return;
-        };
-        let term = term.term.clone();
+        }
         let Some(campaign) = self.writer.campaigns.get(resource) else { return };
         if self.writer.doors_known < campaign.minted_against {
             return;
         }
-        let doors = records::among(self.view.under(keys::DOORS));
-        let (patience, now) = (self.patience(), self.clock.now());
-        let doors = not_waited_out(doors, patience, &mut self.writer.sightings, now);
+        if !records::unreadable_of(resource, self.view.under(keys::DOORS)).is_empty() {
+            return;
+        }
+        let (doors, now) = (records::among(self.view.under(keys::DOORS)), self.clock.now());
+        let doors = without_the_gone(doors, self.patience(), &mut self.writer.sightings, now);
+        let Some(tenure) = self.writer.standing.tenure(resource) else { return };
         let report = |door: &DoorName| self.view.record::<Report>(&keys::report(resource, &door.target, &door.id));
-        let forced = match prove((resource, &term), &doors, report) {
+        let forced = match prove((resource, &tenure.term), &doors, report) {
             Proof::Missing(_) => return,
             Proof::Forced => true,
             Proof::Drained => false,
         };
-        let epoch = term.epoch;
+        let epoch = tenure.term.epoch;
         let armed = if forced { Armed::Forced } else { Armed::Yes };
         if let Some(tenure) = self.writer.standing.tenures.get_mut(resource) {
             tenure.armed = armed;

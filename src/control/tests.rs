@@ -3,6 +3,7 @@
 mod late;
 mod leaving;
 mod older;
+mod proofs;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -156,6 +156,28 @@ pub fn finds_a_witness<'a>(
     doors.iter().any(|door| is_a_peer(own, door) && vouches(door))
 }
 
+/// The doors that a term has to wait for: without those that are gone and have been waited out, by the same rule as among
+/// doors of one target. Where nobody joins their target any more, nobody clears their records away, and no term would arm
+/// again. One that comes back later reads the epoch before it admits anything.
+pub fn without_the_gone(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
+    sightings.forget(doors.iter().filter(|door| door.alive && !door.record.left));
+    let mut stands = |door: &Door| {
+        (door.alive && !door.record.left) || patience.ends(door, sightings, now).is_none_or(|until| now < until)
+    };
+    doors.into_iter().filter(|door| stands(door)).collect()
+}
+
+/// How far the doors of a resource are with an epoch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// At least one is alive, and every one that is recorded and enforces has drained it: nothing lower can land.
+    Drained,
+    /// As that, but one opened it without having drained.
+    Forced,
+    /// These have not drained it, or none is alive.
+    Missing(Vec<DoorName>),
+}
+
 /// How far the doors of a resource are with an epoch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
@@ -170,7 +192,7 @@ pub enum Proof {
 /// The doors that still say something: without those that are gone and have been waited out, by the same rule as among
 /// doors of one target. A door that comes back later reads the epoch before it admits anything. Whoever clears such a
 /// record away is another door of its target; where there is none, nobody does, and a term would never arm.
-pub fn not_waited_out(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
+pub fn without_the_gone(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
     let mut stands = |door: &Door| {
         (door.alive && !door.record.left) || patience.ends(door, sightings, now).is_none_or(|until| now < until)
     };
@@ -399,7 +421,7 @@ mod tests {
         let gone = || Door { alive: false, name: DoorName { target: "api".into(), id: "gone".into() }, ..door("gone") };
         let mut seen = Sightings::default();
         let mut proof = |gone: Door, patience, at| {
-            let doors = not_waited_out(vec![door("one"), gone], patience, &mut seen, second(at));
+            let doors = without_the_gone(vec![door("one"), gone], patience, &mut seen, second(at));
             prove((&orders(), &term(5)), &doors, |door| (door.id == "one").then(|| report(&term(5))))
         };
         let missing = Proof::Missing(vec![gone().name]);

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::keys::{self, DoorName, Key};
-use super::records::{DoorKind, DoorMode, DoorRecord, from_value, to_value};
+use super::records::{DoorKind, DoorMode, DoorRecord, from_value, may_serve, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, LeaseId, Range, Revision, Store, StoreError, Txn};
 use crate::clock::Clock;
 use crate::fence::mechanism::{Mechanism, Mechanisms};
-use crate::fence::Moment;
+use crate::fence::{Moment, Resource};
 
 /// One door as the coordinator knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +53,15 @@ pub fn unreadable<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<St
         Key::Door(name) if from_value::<DoorRecord>(&entry.value).is_none() => Some(name.id),
         _ => None,
     })
+}
+
+/// The doors that a term of `resource` may have to wait for although this version cannot read their records.
+pub fn unreadable_of<'a>(resource: &Resource, entries: impl IntoIterator<Item = &'a Entry>) -> Vec<DoorName> {
+    let unknown = entries.into_iter().filter_map(|entry| match keys::parse(&entry.key)? {
+        Key::Door(name) => (from_value::<DoorRecord>(&entry.value).is_none()).then_some((name, entry)),
+        _ => None,
+    });
+    unknown.filter(|(_, entry)| may_serve(&entry.value, resource)).map(|(name, _)| name).collect()
 }
 
 /// When other doors were first seen as they are: what they are waited out from.

@@ -6,13 +6,15 @@
 
 use std::time::Duration;
 
-use super::agreement::{Patience, Proof, not_waited_out, prove};
-use super::doors::{Door, Sightings, among};
+use super::agreement::{Patience, Proof, prove, without_the_gone};
+use super::doors::{Door, Sightings, among, unreadable_of};
 use super::election::{Campaigned, Candidate, Tools, campaign};
 use super::keys::{self, DoorName};
 use super::records::{DoorMode, EpochRecord, LeaderRecord, Report, from_value, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, Lease, Range, Revision, Snapshot, Store, StoreError, Txn};
-use crate::fence::{Epoch, Moment, Resource, Term, WriterId};
+use crate::clock::Clock;
+use crate::fence::mechanism::Mechanisms;
+use crate::fence::{Epoch, Resource, Term, WriterId};
 
 /// A term without a writer.
 #[derive(Clone, Debug)]
@@ -116,8 +118,7 @@ impl Progress {
     }
 }
 
-/// Looks how far the doors are, once. Doors that are gone are waited out from the first of these looks on that shows
-/// them so: the same `sightings` go with each.
+/// Looks how far the doors are, once. Those that are gone are waited out from when `sightings` first had them so.
 ///
 /// # Errors
 /// [`FenceError::Over`] where the term is not the last one any more.
@@ -125,7 +126,8 @@ pub async fn look(
     store: &dyn Store,
     resource: &Resource,
     term: &Term,
-    (sightings, patience, now): (&mut Sightings, Patience, Moment),
+    (sightings, patience): (&mut Sightings, Patience),
+    clock: &dyn Clock,
 ) -> Result<(Progress, Revision), FenceError> {
     let ranges = vec![
         Range::all(Keys::One(keys::epoch(resource))),
@@ -133,14 +135,24 @@ pub async fn look(
         Range::all(Keys::Under(keys::reports(resource))),
     ];
     let read = store.read(ranges).await?;
+    // After the reading: a door that it shows may have left while it was under way.
+    let now = clock.now();
     let [epochs, doors, reports] = read.ranges.as_slice() else { return Err(FenceError::Over(term.epoch)) };
     let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
     if last.is_none_or(|record| record.term != *term) {
         return Err(FenceError::Over(term.epoch));
     }
-    let doors = among(doors);
+    let mut unknown = unreadable_of(resource, doors);
+    let doors = without_the_gone(among(doors), patience, sightings, now);
+    // What one that only counted has forwarded may land as late.
+    let counted = doors.iter().filter(|door| door.record.mode == DoorMode::Audit && door.record.left);
+    unknown.extend(counted.filter(|door| door.record.serves(resource)).map(|door| door.name.clone()));
     let report = |door: &DoorName| report_of(reports, resource, door);
-    let proof = prove((resource, term), &not_waited_out(doors.clone(), patience, sightings, now), report);
+    let proof = match prove((resource, term), &doors, report) {
+        Proof::Missing(missing) => Proof::Missing(missing.into_iter().chain(unknown).collect()),
+        _ if !unknown.is_empty() => Proof::Missing(unknown),
+        proof => proof,
+    };
     let progress = |door: &Door| {
         let said = report(&door.name);
         DoorProgress {
@@ -240,5 +252,92 @@ fn raised(resource: &Resource, read: &Snapshot, epochs: &[Entry], term: Term, mi
     Txn {
         compares: vec![unchanged, Compare::NoneModifiedAfter(keys::reports(resource), read.revision)],
         changes: vec![Change::Put { key: keys::epoch(resource), value: to_value(&record), lease: None }],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::embedded::Embedded;
+    use super::super::records::{DoorKind, DoorRecord};
+    use super::*;
+    use crate::clock::{HostClock, HostEntropy};
+    use crate::config::resolved::Lapsed;
+
+    const QUARANTINE: Duration = Duration::from_millis(500);
+
+    fn orders() -> Resource {
+        "orders".parse().expect("a resource")
+    }
+
+    fn record(mode: DoorMode, left: bool) -> DoorRecord {
+        DoorRecord {
+            kind: DoorKind::Shared,
+            mode,
+            address: String::new(),
+            session: QUARANTINE,
+            quarantine: QUARANTINE,
+            closes: true,
+            by_time: true,
+            serves: vec!["orders".into()],
+            left,
+        }
+    }
+
+    async fn put(store: &dyn Store, key: &str, value: Vec<u8>) {
+        let changes = vec![Change::Put { key: key.into(), value, lease: None }];
+        store.commit(Txn { compares: Vec::new(), changes }).await.expect("it can be put");
+    }
+
+    /// What stands beside a door that has drained keeps the proof back, until it has left and been waited out.
+    #[tokio::test]
+    async fn a_proof_waits_for_whom_it_cannot_read_and_for_whoever_has_left() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (clock, entropy) = (Arc::new(HostClock), Arc::new(HostEntropy));
+        let store = Embedded::open(&folder.path().join("e.db"), clock.clone(), entropy.clone()).expect("a new one");
+        let store: Arc<dyn Store> = store;
+        let tools = Tools { store: Arc::clone(&store), clock, entropy, mechanisms: Mechanisms::all() };
+        let held = fence(&tools, &orders(), &"fence".parse().expect("an id"), Duration::from_secs(60)).await;
+        let term = held.expect("nobody leads").term;
+        put(store.as_ref(), "doors/db/one", to_value(&record(DoorMode::Enforce, false))).await;
+        put(store.as_ref(), "doors/db/one/alive", b"{}".to_vec()).await;
+        let drained = Report {
+            floor: term.epoch,
+            nonce: term.nonce,
+            writer: term.writer.clone(),
+            drained: Some(term.epoch),
+            forced: None,
+            regressed: false,
+        };
+        put(store.as_ref(), "reports/orders/db/one", to_value(&drained)).await;
+        let mut sightings = Sightings::default();
+        let patience = Patience { lapsed: Lapsed::Wait, mechanisms: Mechanisms::all() };
+        let look = async |sightings: &mut Sightings| {
+            look(store.as_ref(), &orders(), &term, (sightings, patience), &HostClock)
+                .await
+                .expect("it is the last term")
+                .0
+        };
+        assert!(look(&mut sightings).await.is_proved());
+        put(store.as_ref(), "doors/db/two", br#"{"kind":"later"}"#.to_vec()).await;
+        let two = DoorName { target: "db".into(), id: "two".into() };
+        assert_eq!(look(&mut sightings).await.proof, Proof::Missing(vec![two.clone()]));
+        for mode in [DoorMode::Enforce, DoorMode::Audit] {
+            put(store.as_ref(), "doors/db/two", to_value(&record(mode, false))).await;
+            assert!(!look(&mut sightings).await.is_proved(), "{mode:?}");
+            put(store.as_ref(), "doors/db/two", to_value(&record(mode, true))).await;
+            let begun = std::time::Instant::now();
+            loop {
+                let progress = look(&mut sightings).await;
+                if progress.is_proved() {
+                    break;
+                }
+                assert_eq!(progress.proof, Proof::Missing(vec![two.clone()]), "{mode:?}");
+                assert!(begun.elapsed() < Duration::from_secs(20), "{mode:?}: it is never over");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            assert!(begun.elapsed() >= QUARANTINE, "{mode:?}: what it has forwarded may still land");
+        }
     }
 }

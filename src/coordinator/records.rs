@@ -191,6 +191,18 @@ pub(crate) fn names(pattern: &str, resource: &str) -> bool {
     within().unwrap_or(false)
 }
 
+/// Whether a door with this record, of whatever version, may serve a resource: unless it says what it serves, in words
+/// that are known, and this is not among them.
+pub(super) fn may_serve(record: &[u8], resource: &Resource) -> bool {
+    #[derive(Deserialize)]
+    struct Serving {
+        serves: Vec<String>,
+    }
+    let Some(Serving { serves }) = from_value(record) else { return true };
+    let is_known = |pattern: &str| pattern.ends_with('}') || pattern.parse::<Resource>().is_ok();
+    serves.iter().any(|pattern| names(pattern, resource.as_str()) || !is_known(pattern))
+}
+
 /// Whether a pattern names all that another one does.
 fn contains(pattern: &str, other: &str) -> bool {
     let Some((stem, range)) = other.strip_suffix('}').and_then(|other| other.split_once('{')) else {
