@@ -75,6 +75,13 @@ impl Floors {
         self.dirty = true;
     }
 
+    /// Marks what a door has that only counts: whatever it forwards may take effect after its end.
+    pub fn mark_audit(&mut self, target: &Arc<str>, resource: &crate::fence::Resource) {
+        let record = self.memory.of(target, resource);
+        self.memory.put(target, resource, Remembered { clean: false, audit: true, ..record });
+        self.dirty = true;
+    }
+
     /// Hands over what has gathered.
     pub fn submit(&mut self) {
         let Some(writer) = self.writer.as_ref().filter(|_| self.dirty) else { return };

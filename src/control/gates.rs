@@ -196,6 +196,11 @@ impl Control {
     /// Gets every gate that remembers a term going.
     pub(super) fn start_gates(&mut self) {
         for gate in self.gates.ids() {
+            let state = self.gates.get(gate);
+            if state.audit {
+                // It forwards from now on, without waiting for an epoch, or for the disk.
+                self.floors.mark_audit(&state.name.target, &state.name.resource);
+            }
             self.drive(gate, Event::Tick);
         }
     }

@@ -1,5 +1,6 @@
 //! Control over the embedded coordinator, with workers that are played by the tests.
 
+mod auditing;
 mod late;
 mod leaving;
 mod older;

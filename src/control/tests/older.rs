@@ -378,29 +378,3 @@ fn a_door_of_another_resource_vouches_for_nothing_until_it_has_waited_itself() {
         door.ended.abort();
     });
 }
-
-/// What it forwards of older epochs after that is in no proof.
-#[test]
-fn a_door_that_only_counts_reports_no_drain() {
-    on_a_worker(async {
-        let folder = tempfile::tempdir().expect("a folder");
-        let store = store(folder.path());
-        elect(&store, "a").await;
-        let mut listener = Arc::unwrap_or_clone(guard());
-        let Role::Guard(settings) = &mut listener.role else { panic!("it is one") };
-        settings.mode = Mode::Audit;
-        let mut door = Process::start(config("g", folder.path(), vec![Arc::new(listener)]));
-        door.play("open", |process| process.gate.is_open()).await;
-        let reports = || async {
-            let read = store.read(vec![Range::all(Keys::Under("reports/".into()))]).await.expect("it answers");
-            read.ranges[0].iter().filter_map(|entry| from_value::<Report>(&entry.value)).collect::<Vec<_>>()
-        };
-        let begun = std::time::Instant::now();
-        while reports().await.is_empty() {
-            assert!(begun.elapsed() < PATIENCE, "it has reported nothing");
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert_eq!(reports().await[0].drained, None);
-        door.ended.abort();
-    });
-}
