@@ -15,10 +15,12 @@ use super::{Epoch, Moment, Reason, Refusal, Stamp, Term};
 #[derive(Debug, PartialEq, Eq)]
 pub struct Admitted {
     under: Under,
+    /// What the ledger has it under: as above, but at an audit door.
+    counts: Under,
 }
 
 impl Admitted {
-    /// The epoch that the write counts under; none only at an audit door.
+    /// The epoch of its stamp; none only at an audit door.
     pub fn epoch(&self) -> Under {
         self.under
     }
@@ -166,7 +168,8 @@ impl Gate {
     /// admitted.
     pub fn admit(&mut self, stamp: Option<&Stamp>) -> Verdict {
         let under = stamp.map(|stamp| stamp.epoch);
-        self.ledger.enter(under);
+        let counts = if self.policy.audit { self.as_known(under) } else { under };
+        self.ledger.enter(counts);
         if !self.keeps(Mechanism::Confirmation) {
             self.believe(stamp);
         }
@@ -176,7 +179,7 @@ impl Gate {
                 Verdict::Refuse(refusal) => Some(refusal),
                 _ => None,
             };
-            return Verdict::Admit(Admitted { under }, would_refuse);
+            return Verdict::Admit(Admitted { under, counts }, would_refuse);
         }
         if !matches!(verdict, Verdict::Admit(..)) {
             self.ledger.leave(under);
@@ -211,9 +214,9 @@ impl Gate {
     /// Takes an admitted write back.
     pub fn settle(&mut self, admitted: Admitted, end: End) {
         match end {
-            End::NothingLeft | End::Answered => self.ledger.leave(admitted.under),
-            End::Lost(at) if self.keeps(Mechanism::LostWrites) => self.ledger.lose(admitted.under, at),
-            End::Lost(_) => self.ledger.leave(admitted.under),
+            End::NothingLeft | End::Answered => self.ledger.leave(admitted.counts),
+            End::Lost(at) if self.keeps(Mechanism::LostWrites) => self.ledger.lose(admitted.counts, at),
+            End::Lost(_) => self.ledger.leave(admitted.counts),
         }
     }
 
@@ -266,6 +269,12 @@ impl Gate {
     /// What may still take effect.
     pub fn ledger(&self) -> &Ledger {
         &self.ledger
+    }
+
+    /// What an audit door counts a write under that it lets through whatever its stamp says: nothing that a client makes
+    /// up is kept apart, and no epoch that is to come counts as drained before it is over.
+    fn as_known(&self, under: Under) -> Under {
+        self.floor().filter(|floor| under >= Some(*floor))
     }
 
     fn keeps(&self, mechanism: Mechanism) -> bool {
@@ -386,7 +395,8 @@ fn refuse(refusal: Refusal) -> Verdict {
 }
 
 fn admit(stamp: &Stamp) -> Verdict {
-    Verdict::Admit(Admitted { under: Some(stamp.epoch) }, None)
+    let under = Some(stamp.epoch);
+    Verdict::Admit(Admitted { under, counts: under }, None)
 }
 
 #[cfg(test)]
@@ -568,6 +578,25 @@ mod tests {
         assert_eq!(refusal.reason, Reason::StampRequired);
         assert!(!gate.has_drained(), "a write without an epoch counts below every epoch");
         gate.settle(unstamped, End::Answered);
+    }
+
+    /// Else each stamp that somebody makes up costs memory for as long as a lost write counts, and each write the time
+    /// to look at all of them.
+    #[test]
+    fn an_audit_gate_keeps_no_books_of_made_up_epochs() {
+        for floor in [None, Some(500)] {
+            let mut gate = floor.map_or_else(|| Gate::new(POLICY), open_at);
+            gate.policy.audit = true;
+            for number in 1..=1000 {
+                let Verdict::Admit(right, _) = gate.admit(Some(&stamp(number))) else { panic!("it holds nothing up") };
+                assert_eq!(right.epoch(), Some(term(number).epoch));
+                gate.settle(right, End::Lost(Moment::from_nanos(0)));
+            }
+            assert_eq!(gate.ledger().lost(), 1000);
+            let next = floor.unwrap_or(0) + 1;
+            assert!(gate.ledger().holds_below(term(next).epoch), "they count below whatever comes");
+            assert!(gate.ledger().groups() <= 2, "{}", gate.ledger().groups());
+        }
     }
 
     #[test]

@@ -97,6 +97,12 @@ impl Ledger {
         self.tallies.is_empty()
     }
 
+    /// How many epochs it keeps apart.
+    #[cfg(test)]
+    pub(super) fn groups(&self) -> usize {
+        self.tallies.len()
+    }
+
     fn tally(&mut self, under: Under) -> &mut Tally {
         let at = match self.tallies.binary_search_by_key(&under, |tally| tally.under) {
             Ok(at) => at,
