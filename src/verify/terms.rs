@@ -175,6 +175,7 @@ fn grants_grow(story: &Story<'_>, terms: &Terms<'_>, verdict: &mut Verdict) {
 /// R2: a process stamps only terms that it won itself in this life, and only before the deadline.
 fn own_terms(story: &Story<'_>, life: &Life<'_>, verdict: &mut Verdict) {
     let mut own: BTreeMap<(&Resource, Epoch, Nonce), Item<'_>> = BTreeMap::new();
+    let elected = elected(life);
     for item in &life.items {
         match &item.line.what {
             What::Event(Event::Elected { resource, epoch, nonce, own: true, .. }) => {
@@ -187,7 +188,9 @@ fn own_terms(story: &Story<'_>, life: &Life<'_>, verdict: &mut Verdict) {
                         "{resource}: {} stamped epoch {epoch} (nonce {nonce}), which it had not won since its start",
                         life.of
                     );
-                    verdict.add(Invariant::Granted, "R2", what, &others(life, resource, *epoch, item.line));
+                    let known = elected.get(&(resource, *epoch)).copied();
+                    let lines: Vec<&Line> = known.into_iter().chain([item.line]).collect();
+                    verdict.add(Invariant::Granted, "R2", what, &lines);
                 }
                 if item.line.at >= *deadline {
                     let late = item.line.at.since(*deadline);
@@ -200,10 +203,13 @@ fn own_terms(story: &Story<'_>, life: &Life<'_>, verdict: &mut Verdict) {
     }
 }
 
-/// What else the process says of this epoch, before the stamp itself.
-fn others<'a>(life: &Life<'a>, of: &Resource, number: Epoch, stamped: &'a Line) -> Vec<&'a Line> {
-    let elected = life.items.iter().find(|item| {
-        matches!(&item.line.what, What::Event(Event::Elected { resource, epoch, .. }) if resource == of && *epoch == number)
-    });
-    elected.map(|item| item.line).into_iter().chain([stamped]).collect()
+/// What a process says first of who was elected to each epoch.
+fn elected<'a>(life: &Life<'a>) -> BTreeMap<Of<'a>, &'a Line> {
+    let mut elected = BTreeMap::new();
+    for item in &life.items {
+        if let What::Event(Event::Elected { resource, epoch, .. }) = &item.line.what {
+            elected.entry((resource, *epoch)).or_insert(item.line);
+        }
+    }
+    elected
 }

@@ -447,6 +447,16 @@ fn what_only_counts_is_not_held_to_the_order() {
     assert!(verdict.not_checked.iter().any(|what| what.starts_with("I1 and I2 at db")), "{:?}", verdict.not_checked);
 }
 
+/// A field that is misspelt is absent.
+#[test]
+fn what_was_applied_without_an_epoch_is_said_to_be_left_out() {
+    let late = r#""op":"w3","epoch":"2","body":"d3","seq":2"#;
+    let verdict = verdict(&with(&[(late, &late.replace("epoch", "Epoch"))]));
+    assert!(verdict.is_good(), "{verdict}");
+    let what = "I1 and I2 at db: 1 of 3 writes were applied without an epoch";
+    assert_eq!(verdict.not_checked, [what.to_owned()].into());
+}
+
 #[test]
 fn a_flood_of_violations_is_cut_short() {
     let mut text = GOOD.to_owned();
