@@ -140,7 +140,14 @@ async fn carry_out(args: &FenceArgs, config: &Config) -> Result<Exit, FenceError
         return Ok(told(args, &held, None));
     }
     let patience = Patience { lapsed: config.lapsed, mechanisms: Mechanisms::all() };
-    let progress = wait(args, store.as_ref(), &held, patience).await?;
+    let progress = match wait(args, store.as_ref(), &held, patience).await {
+        Err(error @ FenceError::Over(_)) => {
+            // Nobody is to wait for a term that comes to nothing. Where that fails, its lease ends.
+            let _ = resign(store.as_ref(), &args.resource, &held.term).await;
+            return Err(error);
+        }
+        waited => waited?,
+    };
     if args.release {
         resign(store.as_ref(), &args.resource, &held.term).await?;
     } else {

@@ -158,10 +158,8 @@ impl Control {
         let (own, minted_against) = (tenure.term.clone(), campaign.minted_against);
         let prefix = keys::reports(resource);
         let overtaken = self.view.under(&prefix).any(|entry| {
-            from_value::<Report>(&entry.value).is_some_and(|report| {
-                let above = report.floor > own.epoch || (report.floor == own.epoch && report.nonce != own.nonce);
-                above || (report.regressed && report.term() != own && entry.modified > minted_against)
-            })
+            from_value::<Report>(&entry.value)
+                .is_some_and(|report| report.rules_out(&own, entry.modified, minted_against))
         });
         if overtaken {
             self.give_up(resource);

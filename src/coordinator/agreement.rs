@@ -178,27 +178,6 @@ pub enum Proof {
     Missing(Vec<DoorName>),
 }
 
-/// How far the doors of a resource are with an epoch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// At least one is alive, and every one that is recorded and enforces has drained it: nothing lower can land.
-    Drained,
-    /// As that, but one opened it without having drained.
-    Forced,
-    /// These have not drained it, or none is alive.
-    Missing(Vec<DoorName>),
-}
-
-/// The doors that still say something: without those that are gone and have been waited out, by the same rule as among
-/// doors of one target. A door that comes back later reads the epoch before it admits anything. Whoever clears such a
-/// record away is another door of its target; where there is none, nobody does, and a term would never arm.
-pub fn without_the_gone(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
-    let mut stands = |door: &Door| {
-        (door.alive && !door.record.left) || patience.ends(door, sightings, now).is_none_or(|until| now < until)
-    };
-    doors.into_iter().filter(|door| stands(door)).collect()
-}
-
 /// What all recorded doors of `resource`, of every target, prove about `term` (DESIGN 3.4).
 pub fn prove(
     (resource, term): (&Resource, &Term),

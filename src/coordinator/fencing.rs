@@ -13,7 +13,6 @@ use super::keys::{self, DoorName};
 use super::records::{DoorMode, EpochRecord, LeaderRecord, Report, from_value, to_value};
 use super::store::{Change, Committed, Compare, Entry, Keys, Lease, Range, Revision, Snapshot, Store, StoreError, Txn};
 use crate::clock::Clock;
-use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Epoch, Resource, Term, WriterId};
 
 /// A term without a writer.
@@ -46,8 +45,8 @@ pub enum FenceError {
     /// There is no epoch above the last.
     #[error("there is no epoch above the last one")]
     Exhausted,
-    /// Another term has begun, or the lease is gone.
-    #[error("the term {0} is over: another has begun, or its lease ran out")]
+    /// Another term has begun, or a door will not believe this one, or the lease is gone.
+    #[error("the term {0} is over: another has begun, a guard knows of a later one, or its lease ran out")]
     Over(Epoch),
 }
 
@@ -139,7 +138,12 @@ pub async fn look(
     let now = clock.now();
     let [epochs, doors, reports] = read.ranges.as_slice() else { return Err(FenceError::Over(term.epoch)) };
     let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
-    if last.is_none_or(|record| record.term != *term) {
+    let Some(last) = last.filter(|record| record.term == *term) else { return Err(FenceError::Over(term.epoch)) };
+    // As a leader gives up then: to hold this term would only keep the next election waiting.
+    let ruled_out = |entry: &Entry| {
+        from_value::<Report>(&entry.value).is_some_and(|report| report.rules_out(term, entry.modified, last.doors))
+    };
+    if reports.iter().any(ruled_out) {
         return Err(FenceError::Over(term.epoch));
     }
     let mut unknown = unreadable_of(resource, doors);
@@ -264,6 +268,7 @@ mod tests {
     use super::*;
     use crate::clock::{HostClock, HostEntropy};
     use crate::config::resolved::Lapsed;
+    use crate::fence::mechanism::Mechanisms;
 
     const QUARANTINE: Duration = Duration::from_millis(500);
 
@@ -288,6 +293,37 @@ mod tests {
     async fn put(store: &dyn Store, key: &str, value: Vec<u8>) {
         let changes = vec![Change::Put { key: key.into(), value, lease: None }];
         store.commit(Txn { compares: Vec::new(), changes }).await.expect("it can be put");
+    }
+
+    /// A restored coordinator mints below what doors know until they have said it. They will not go back for this term, and
+    /// for as long as it is held nobody else is elected.
+    #[tokio::test]
+    async fn a_term_that_a_door_will_not_believe_is_over() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (clock, entropy) = (Arc::new(HostClock), Arc::new(HostEntropy));
+        let store = Embedded::open(&folder.path().join("e.db"), clock.clone(), entropy.clone()).expect("a new one");
+        let store: Arc<dyn Store> = store;
+        let tools = Tools { store: Arc::clone(&store), clock, entropy, mechanisms: Mechanisms::all() };
+        for above in [0, 6] {
+            let held = fence(&tools, &orders(), &"fence".parse().expect("an id"), Duration::from_secs(60)).await;
+            let term = held.expect("it can be had").term;
+            let patience = Patience { lapsed: Lapsed::Wait, mechanisms: Mechanisms::all() };
+            let mut seen = Sightings::default();
+            let mut look = async || look(store.as_ref(), &orders(), &term, (&mut seen, patience), &HostClock).await;
+            assert!(look().await.is_ok());
+            // Of the same number, or above.
+            let floor = Epoch::new(term.epoch.number() + above).expect("in range");
+            let report = Report {
+                floor,
+                nonce: crate::fence::Nonce::from_bytes([9; 8]),
+                writer: "a".parse().expect("an id"),
+                drained: Some(floor),
+                forced: None,
+                regressed: true,
+            };
+            put(store.as_ref(), "reports/orders/db/one", to_value(&report)).await;
+            assert!(matches!(look().await, Err(FenceError::Over(epoch)) if epoch == term.epoch));
+        }
     }
 
     /// What stands beside a door that has drained keeps the proof back, until it has left and been waited out.

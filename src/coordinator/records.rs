@@ -139,6 +139,13 @@ impl Report {
     pub fn term(&self) -> Term {
         Term { epoch: self.floor, nonce: self.nonce, writer: self.writer.clone() }
     }
+
+    /// Whether the door of this report, put at `put_at`, will never admit `term`, minted against `minted_against`: it knows
+    /// of a later one, or another with that number, or believes nobody who was elected before it said so.
+    pub fn rules_out(&self, term: &Term, put_at: Revision, minted_against: Revision) -> bool {
+        let above = self.floor > term.epoch || (self.floor == term.epoch && self.nonce != term.nonce);
+        above || (self.regressed && self.term() != *term && put_at > minted_against)
+    }
 }
 
 /// The value of a key.
