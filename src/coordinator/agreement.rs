@@ -413,9 +413,7 @@ mod tests {
         let mut keeps = gone();
         (keeps.record.closes, keeps.modified) = (false, Revision(4));
         assert_eq!(proof(keeps.clone(), PATIENCE, 1_000_000), missing, "it goes on without its session");
-        keeps.record.left = true;
-        assert_eq!(proof(keeps.clone(), PATIENCE, 2_000_000), missing);
-        keeps.modified = Revision(5);
+        (keeps.record.left, keeps.modified) = (true, Revision(5));
         assert_eq!(proof(keeps.clone(), PATIENCE, 2_000_000), missing, "an operator has said that it is dead");
         assert_eq!(proof(keeps, PATIENCE, 2_000_035), Proof::Drained);
     }
