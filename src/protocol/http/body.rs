@@ -145,6 +145,13 @@ impl Upload {
         self.whole.get() && flushes > self.flushes_at_end.get()
     }
 
+    /// Whether all of it had left when the upstream last said something. What answered before knows nothing of the rest,
+    /// also where that has left by the time at which the answer is looked at.
+    pub fn was_sent_before_the_answer(&self) -> bool {
+        let flushes = self.link.borrow().as_ref().map_or(0, |link| link.flushes_at_read());
+        self.whole.get() && flushes > self.flushes_at_end.get()
+    }
+
     /// Why it will never be whole.
     pub fn spoilt(&self) -> Option<Spoilt> {
         self.spoilt.get()

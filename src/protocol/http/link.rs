@@ -24,6 +24,8 @@ pub struct Link {
     moved: Cell<Instant>,
     /// How often everything that was to be written had been.
     flushes: Cell<u64>,
+    /// How often, when the upstream last said something.
+    flushes_at_read: Cell<u64>,
     reader: Cell<Option<Waker>>,
 }
 
@@ -38,6 +40,7 @@ impl Link {
             written: Cell::new(0),
             moved: Cell::new(Instant::now()),
             flushes: Cell::new(0),
+            flushes_at_read: Cell::new(0),
             reader: Cell::new(None),
         })
     }
@@ -89,6 +92,11 @@ impl Link {
         self.flushes.get()
     }
 
+    /// The same, when the upstream last said something, or that it says no more.
+    pub fn flushes_at_read(&self) -> u64 {
+        self.flushes_at_read.get()
+    }
+
     /// Wakes the caller's task when the upstream has sent something.
     pub fn watch_reads(&self, context: &Context<'_>) {
         self.reader.set(Some(context.waker().clone()));
@@ -125,10 +133,11 @@ pub struct LinkSocket(Rc<Link>);
 impl AsyncRead for LinkSocket {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let polled = self.0.poll_stream(context, |stream, context| stream.poll_read(context, buffer));
-        if polled.is_ready()
-            && let Some(reader) = self.0.reader.take()
-        {
-            reader.wake();
+        if polled.is_ready() {
+            self.0.flushes_at_read.set(self.0.flushes.get());
+            if let Some(reader) = self.0.reader.take() {
+                reader.wake();
+            }
         }
         polled
     }

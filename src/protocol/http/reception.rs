@@ -97,7 +97,7 @@ impl Reception {
     /// The answer is whole.
     fn complete(&mut self) {
         let Some(mut flight) = self.flight.take() else { return };
-        if flight.upload.is_sent() || !flight.http.mechanisms.keeps(Mechanism::SentWhole) {
+        if flight.upload.was_sent_before_the_answer() || !flight.http.mechanisms.keeps(Mechanism::SentWhole) {
             if let Some(lease) = flight.lease.take() {
                 lease.give_back();
             }

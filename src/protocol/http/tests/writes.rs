@@ -90,6 +90,22 @@ fn the_answer_to_an_early_refusal_survives_the_rest_of_the_body() {
 }
 
 #[test]
+fn an_answer_that_crossed_the_rest_of_the_request_proves_nothing() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) =
+            world.sent("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 6\r\n\r\nabc").await;
+        target.exactly(3).await;
+        // The proxy gets both in one turn: the answer is there before the rest leaves, and is looked at afterwards.
+        client.send("def").await;
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
+        assert_eq!(world.role.settled(), [Settled::Lost]);
+    });
+}
+
+#[test]
 fn a_client_that_goes_away_does_not_cancel_what_was_sent_whole() {
     run(async {
         let world = world(|_| {}).await;
