@@ -61,12 +61,22 @@ fn number(name: &str) -> Option<u64> {
 }
 
 /// `EPOCHGATE_SEEDS` says how many, `EPOCHGATE_FIRST` from which on; `EPOCHGATE_SEED` shows one with all that happened.
+/// `EPOCHGATE_UNTIL=found` ends with the first that finds something, for bugs that were planted.
 #[test]
 fn every_seed_keeps_the_rules() {
     if let Some(seed) = number("EPOCHGATE_SEED") {
         return show(seed);
     }
     let (first, count) = (number("EPOCHGATE_FIRST").unwrap_or(1), number("EPOCHGATE_SEEDS").unwrap_or(SEEDS));
+    if std::env::var("EPOCHGATE_UNTIL").is_ok_and(|until| until == "found") {
+        let found = first_wrong(first, count, Mechanisms::all(), "");
+        assert!(
+            found.is_none(),
+            "found by {}",
+            found.map_or_else(String::new, |(seed, wrong)| { format!("seed {seed}: {}", first_line(&wrong)) })
+        );
+        return;
+    }
     let report = run_all(first, count, Mechanisms::all());
     println!("{report}");
     let wrong = report.wrong();
@@ -81,33 +91,61 @@ fn every_seed_keeps_the_rules() {
     }
 }
 
-/// Runs seeds on every core: each has a world, a runtime and a time of its own.
+/// Runs seeds on every core.
 fn run_all(first: u64, count: u64, mechanisms: Mechanisms) -> Report {
-    let (next, report) = (AtomicU64::new(first), Mutex::new(Report::default()));
+    let report = Mutex::new(Report::default());
+    on_every_core(first, |seed| {
+        if seed >= first + count {
+            return false;
+        }
+        let run = run::run(Plan::of(seed, FAILOVERS), mechanisms);
+        let summary = Summary::of(&run, &judge(&run));
+        if !summary.wrong.is_empty() {
+            eprintln!("{}", first_line(&summary.wrong));
+        }
+        report.lock().unwrap().add(summary);
+        let done = seed - first + 1;
+        if done.is_multiple_of(500) {
+            eprintln!("{done} of {count} seeds");
+        }
+        true
+    });
+    report.into_inner().unwrap()
+}
+
+/// The first seed that finds something that contains `what`, and what it finds; the same one on any number of cores.
+fn first_wrong(first: u64, count: u64, mechanisms: Mechanisms, what: &str) -> Option<(u64, String)> {
+    let found = Mutex::new(None::<(u64, String)>);
+    on_every_core(first, |seed| {
+        let is_later = |found: &Option<(u64, String)>| found.as_ref().is_some_and(|(before, _)| *before < seed);
+        if seed >= first + count || is_later(&found.lock().unwrap()) {
+            return false;
+        }
+        let run = run::run(Plan::of(seed, FAILOVERS), mechanisms);
+        if let Some(wrong) = judge(&run).wrong.into_iter().find(|wrong| wrong.contains(what)) {
+            let mut found = found.lock().unwrap();
+            if !is_later(&found) {
+                *found = Some((seed, wrong));
+            }
+        }
+        true
+    });
+    found.into_inner().unwrap()
+}
+
+/// Goes through seeds on every core, until told to stop: each has a world, a runtime and a time of its own.
+fn on_every_core(first: u64, one: impl Fn(u64) -> bool + Sync) {
+    let next = AtomicU64::new(first);
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= first + count {
-                        return;
-                    }
-                    let run = run::run(Plan::of(seed, FAILOVERS), mechanisms);
-                    let summary = Summary::of(&run, &judge(&run));
-                    if !summary.wrong.is_empty() {
-                        eprintln!("{}", summary.wrong.lines().next().unwrap_or_default());
-                    }
-                    report.lock().unwrap().add(summary);
-                    let done = seed - first + 1;
-                    if done.is_multiple_of(500) {
-                        eprintln!("{done} of {count} seeds");
-                    }
-                }
-            });
+            scope.spawn(|| while one(next.fetch_add(1, Ordering::Relaxed)) {});
         }
     });
-    report.into_inner().unwrap()
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// One seed with everything that happened; `EPOCHGATE_HISTORY` names a file for its history.

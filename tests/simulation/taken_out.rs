@@ -1,13 +1,8 @@
 //! That the simulation sees something: with a mechanism taken out, some seed finds a violation.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use epochgate::fence::mechanism::{Mechanism, Mechanisms};
 
-use crate::judge::judge;
-use crate::plan::Plan;
-use crate::{FAILOVERS, number, run};
+use crate::{first_line, first_wrong, number};
 
 /// Within so many seeds each is found.
 const WITHIN: u64 = 100;
@@ -34,51 +29,28 @@ const FOUND: &[(Mechanism, &str)] = &[
     (Mechanism::Regression, "(R5)"),
 ];
 
-/// The first seed that finds it; `EPOCHGATE_SEEDS` says within how many.
+/// Prints a table. `EPOCHGATE_DANGER_WITHOUT` names what is to be taken out ("all": each in turn), `EPOCHGATE_SEEDS` says
+/// among how many seeds the first is looked for that finds a violation.
 #[test]
 fn what_is_taken_out_is_found_missing() {
     let within = number("EPOCHGATE_SEEDS").unwrap_or(WITHIN);
     let only = std::env::var("EPOCHGATE_DANGER_WITHOUT").unwrap_or_default();
-    let table: Vec<(Mechanism, &str)> = if only.is_empty() {
-        FOUND.to_vec()
-    } else if only == "all" {
-        Mechanism::ALL.iter().map(|mechanism| (*mechanism, "")).collect()
-    } else {
-        let named = |mechanism: &&Mechanism| only.split(',').any(|name| name == mechanism.as_str());
-        Mechanism::ALL.iter().filter(named).map(|mechanism| (*mechanism, "")).collect()
+    let named = |mechanism: &Mechanism| only == "all" || only.split(',').any(|name| name == mechanism.as_str());
+    let lines: Vec<(Mechanism, &str)> = match only.is_empty() {
+        true => FOUND.to_vec(),
+        false => Mechanism::ALL.iter().copied().filter(named).map(|mechanism| (mechanism, "")).collect(),
     };
+    println!("| taken out | first seed | what it finds |\n|---|---|---|");
     let mut missed = Vec::new();
-    for (mechanism, what) in table {
-        match first_seed(mechanism, what, within) {
-            Some((seed, wrong)) => println!("{:<20} seed {seed:>4}: {wrong}", mechanism.as_str()),
+    for (mechanism, what) in lines {
+        let name = mechanism.as_str();
+        match first_wrong(1, within, Mechanisms::all().without(mechanism), what) {
+            Some((seed, wrong)) => println!("| `{name}` | {seed} | {} |", first_line(&wrong)),
             None => {
-                println!("{:<20} not found within {within} seeds", mechanism.as_str());
-                missed.push(mechanism.as_str());
+                println!("| `{name}` | none of {within} | |");
+                missed.push(name);
             }
         }
     }
     assert!(missed.is_empty() || only == "all", "without these no seed of {within} found anything: {missed:?}");
-}
-
-fn first_seed(mechanism: Mechanism, what: &str, within: u64) -> Option<(u64, String)> {
-    let (next, found) = (AtomicU64::new(1), Mutex::new(None::<(u64, String)>));
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed > within || found.lock().unwrap().is_some() {
-                        return;
-                    }
-                    let run = run::run(Plan::of(seed, FAILOVERS), Mechanisms::all().without(mechanism));
-                    if let Some(wrong) = judge(&run).wrong.into_iter().find(|wrong| wrong.contains(what)) {
-                        let wrong = wrong.lines().next().unwrap_or_default().to_owned();
-                        found.lock().unwrap().get_or_insert((seed, wrong));
-                    }
-                }
-            });
-        }
-    });
-    found.into_inner().unwrap()
 }
