@@ -208,6 +208,14 @@ impl Coordinator {
         Some(leader.term)
     }
 
+    /// The ids of the doors before a target that are on record, as `doors list` shows them.
+    pub fn doors(&self, target: &str) -> Vec<String> {
+        let under = keys::doors(target);
+        let read = self.inner().state.read(&[Range::all(Keys::Under(under.clone()))]);
+        let ids = read.iter().flatten().filter_map(|entry| entry.key.strip_prefix(under.as_str()));
+        ids.filter(|id| !id.contains('/')).map(str::to_owned).collect()
+    }
+
     // ---- requests -----------------------------------------------------------------------------------------------
 
     fn ask<T: Send + 'static>(

@@ -58,6 +58,11 @@ impl Wire {
         &self.socket
     }
 
+    /// How many bytes were read that no message has needed yet.
+    pub fn ahead(&self) -> u64 {
+        self.buffer.len() as u64
+    }
+
     /// Closes it by reset.
     pub fn abort(self) {
         self.socket.abort();

@@ -1,8 +1,9 @@
 //! The target: what applies writes, in an order that is the truth of a run.
 //!
 //! It does what a target may do. It takes its time, loses its answer, breaks off, says 504 and goes on, answers before
-//! it has read, or in parts. One bound it keeps, that of DESIGN 3.8: a write is answered, or over within the quarantine
-//! after its connection ended. [`Plan::exceeds`](crate::plan::Plan) lets it break that too.
+//! it has read, or in parts. Two bounds it keeps, those of DESIGN 3.8: an answer to a write that had been sent whole is
+//! its last word on it; and any other write is over within the quarantine after its connection ended, however long it
+//! left the write unread. [`Plan::exceeds`](crate::plan::Plan) lets it break the second.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use epochgate::fence::Stamp;
 use epochgate::verify::{Outside, Taken};
+use futures_util::FutureExt as _;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::dice::Dice;
@@ -143,19 +145,16 @@ impl Target {
         };
         let way = self.way();
         match way {
-            Way::Early => wire.write(answer(202, "in time").as_bytes()).await.ok()?,
-            Way::Sleeps => sleep(self.millis(100, 2_500)).await,
+            Way::Early => return self.early(wire, &head, write).await,
+            Way::Sleeps => self.sleeps(wire.socket().id()).await,
             _ => {}
         }
         let body = wire.body(&head).await.ok()?;
         write.body = body.len().to_string().into();
         self.record.saw(&self.name, Outside::Received(self.taken(&write)));
         match way {
-            Way::Prompt | Way::Early | Way::Sleeps => {
+            Way::Prompt | Way::Sleeps => {
                 self.later(write, self.millis(0, 25), None).await;
-                if way == Way::Early {
-                    return Some(wire);
-                }
                 wire.write(answer(200, "applied").as_bytes()).await.ok()?;
                 Some(wire)
             }
@@ -201,7 +200,47 @@ impl Target {
                 wire.write(answer(500, "not applied").as_bytes()).await.ok()?;
                 Some(wire)
             }
+            Way::Early => unreachable!("it was answered before it was read"),
         }
+    }
+
+    /// Reads nothing for a while: but whoever has left a connection unread for longer than a write may go on after it
+    /// has ended does nothing with it any more.
+    async fn sleeps(&self, connection: Id) {
+        let until = Instant::now() + self.millis(100, 2_500);
+        tokio::select! {
+            biased;
+            () = sleep_until(until) => {}
+            over = self.network.over(connection) => sleep_until(until.min(over + self.plan.over_within())).await,
+        }
+    }
+
+    /// Answers before it reads. The guard takes the answer for the last word on a write that it has sent whole, and it
+    /// is: such a write is applied before the guard has the answer, or not at all. Of any other the guard cannot know
+    /// what the target will do with the rest, nor does it.
+    async fn early(self: &Rc<Target>, mut wire: Wire, head: &Head, mut write: Write) -> Option<Wire> {
+        wire.write(answer(413, "no more of it").as_bytes()).await.ok()?;
+        let (answered, _) = self.network.served(write.connection);
+        let body = wire.body(head).await.ok()?;
+        let whole = self.network.served(write.connection).1.saturating_sub(wire.ahead());
+        let is_last_word = |handed: Option<u64>| handed.is_some_and(|handed| handed >= whole);
+        if self.network.took(write.connection, answered).now_or_never().is_some_and(is_last_word) {
+            return Some(wire);
+        }
+        write.body = body.len().to_string().into();
+        self.record.saw(&self.name, Outside::Received(self.taken(&write)));
+        let delay = self.millis(0, 2_500);
+        let at_last = tokio::select! {
+            biased;
+            handed = self.network.took(write.connection, answered) => is_last_word(handed),
+            () = sleep(delay) => true,
+        };
+        if at_last {
+            self.apply(&write);
+        } else {
+            self.later(write, self.anywhen(), None).await;
+        }
+        Some(wire)
     }
 
     fn anywhen(&self) -> Duration {
@@ -238,9 +277,13 @@ impl Target {
                 sleep_until(wait.min(limit.map_or(latest, |limit| limit.min(latest)))).await;
             }
         }
+        self.apply(&write);
+    }
+
+    fn apply(&self, write: &Write) {
         let seq = self.applied.get() + 1;
         self.applied.set(seq);
-        self.record.saw(&self.name, Outside::Applied { taken: self.taken(&write), seq });
+        self.record.saw(&self.name, Outside::Applied { taken: self.taken(write), seq });
     }
 
     fn taken(&self, write: &Write) -> Taken {

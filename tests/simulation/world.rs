@@ -124,13 +124,34 @@ impl World {
         self.network.clear();
     }
 
-    /// Nothing behaves badly any more, and the names lead to every guard that there is.
-    pub fn calm(&self) {
+    /// Nothing behaves badly any more, and the names lead to the guards that are there to be used.
+    pub fn calm(self: &Rc<World>) {
         for guard in self.guards() {
             self.point_writers(guard.host, &[], &[]);
         }
+        if self.plan.doors == 1 && self.plan.replaced {
+            tokio::task::spawn_local(Rc::clone(self).keep_off_the_blocked());
+        }
         self.targets.iter().for_each(|target| target.calm.set(true));
         self.apps.iter().for_each(|app| app.calm.set(true));
+    }
+
+    /// As whatever asks guards whether they are ready does: writers are led away from a sole one whose place another has.
+    async fn keep_off_the_blocked(self: Rc<World>) {
+        loop {
+            for target in 1..=self.plan.targets {
+                let of_it: Vec<_> =
+                    self.guards().into_iter().filter(|guard| self.target_number(guard.host) == target).collect();
+                let (used, blocked): (Vec<_>, Vec<_>) = of_it.into_iter().partition(|guard| self.is_in_place(guard));
+                let Some(one) = used.iter().find(|guard| guard.wanted.get()) else { continue };
+                let blocked: Vec<Host> = blocked.iter().map(|guard| guard.host).collect();
+                self.point_writers(one.host, &[], &blocked);
+                for (stamp, guard) in self.stamps.iter().flat_map(|stamp| blocked.iter().map(move |it| (stamp, *it))) {
+                    self.network.reset_between(stamp.host, guard);
+                }
+            }
+            sleep(Duration::from_secs(1)).await;
+        }
     }
 
     // ---- guards ---------------------------------------------------------------------------------------------------
@@ -197,9 +218,7 @@ impl World {
         }
         let late = guard.is_running();
         guard.kill();
-        let Ok(door) = guard.disk().read(Path::new("/state/door")) else { return false };
-        let id = String::from_utf8_lossy(&door).trim().to_owned();
-        let target = format!("db-{}", self.target_number(guard.host));
+        let Some((target, id)) = self.door_of(guard) else { return false };
         let clock = DriftingClock::new(Instant::now(), &mut Dice::of(self.plan.seed, "operator"));
         let store = self.coordinator.store(Host::Coordinator, clock, Duration::from_secs(1));
         loop {
@@ -211,6 +230,32 @@ impl World {
                 Err(_) => sleep(Duration::from_millis(200)).await,
             }
         }
+    }
+
+    /// Waits until a guard's door is on record; not for ever, since it may be replaced in its turn.
+    pub async fn is_put_in_place(&self, guard: &Rc<Process>) -> bool {
+        let until = Instant::now() + PATIENCE;
+        while !self.is_in_place(guard) && Instant::now() < until {
+            sleep(Duration::from_millis(100)).await;
+        }
+        self.is_in_place(guard)
+    }
+
+    fn is_in_place(&self, guard: &Process) -> bool {
+        self.door_of(guard).is_some_and(|(target, id)| self.coordinator.doors(&target).contains(&id))
+    }
+
+    /// A guard's target and its door's id, once it has one: from its disk, or from the coordinator where that has died.
+    fn door_of(&self, guard: &Process) -> Option<(String, String)> {
+        let target = format!("db-{}", self.target_number(guard.host));
+        let id = match guard.disk().read(Path::new("/state/door")) {
+            Ok(door) => String::from_utf8_lossy(&door).trim().to_owned(),
+            Err(_) => {
+                let of_it = format!("{}-", guard.name);
+                self.coordinator.doors(&target).into_iter().find(|id| id.starts_with(&of_it))?
+            }
+        };
+        Some((target, id))
     }
 
     // ---- strangers ------------------------------------------------------------------------------------------------

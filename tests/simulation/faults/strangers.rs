@@ -75,11 +75,11 @@ impl Faults {
         let (world, pause, returns) = (Rc::clone(&self.world), self.millis(0, 2_500), self.percent(50));
         tokio::task::spawn_local(async move {
             sleep(pause).await;
-            if how != Goes::CutOff && world.retire(&old).await && returns {
-                // Its record is gone, and it knows: it asks before it opens anything.
+            // Its record is gone, and it knows: it asks before it opens anything. A sole one that comes back stays shut,
+            // where its place is taken; before that it would take it again itself, and nobody would look for it there.
+            if how != Goes::CutOff && world.retire(&old).await && returns && world.is_put_in_place(&new).await {
                 old.wanted.set(true);
             }
-            // A sole one that comes back stays shut: its place is taken.
             let gone = if world.plan.doors > 1 { vec![] } else { vec![old.host] };
             world.point_writers(new.host, &[], &gone);
         });

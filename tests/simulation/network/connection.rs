@@ -36,6 +36,11 @@ pub(super) struct End {
     pub(super) out_bytes: usize,
     /// When what has arrived, and whose acknowledgement is lost, was sent.
     pub(super) unacknowledged: Option<Instant>,
+    /// Bytes that its kernel has taken of the process, and that the process has taken of its kernel.
+    pub(super) handed: u64,
+    pub(super) taken: u64,
+    /// How many it had handed over when it last took any.
+    pub(super) handed_when_it_took: u64,
     /// It has said all.
     pub(super) closed: bool,
     pub(super) last_ready: Option<Instant>,
@@ -69,6 +74,9 @@ impl End {
             out: VecDeque::new(),
             out_bytes: 0,
             unacknowledged: None,
+            handed: 0,
+            taken: 0,
+            handed_when_it_took: 0,
             closed: false,
             last_ready: None,
             reader: None,

@@ -108,6 +108,8 @@ pub struct Network {
     state: Arc<Mutex<State>>,
     /// Rings when a process has let go of a connection.
     let_go: Arc<Notify>,
+    /// Rings when a dialling process has read.
+    took: Arc<Notify>,
 }
 
 impl Network {
@@ -124,7 +126,7 @@ impl Network {
             taping,
             tapes: Vec::new(),
         };
-        Network { state: Arc::new(Mutex::new(state)), let_go: Arc::default() }
+        Network { state: Arc::new(Mutex::new(state)), let_go: Arc::default(), took: Arc::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

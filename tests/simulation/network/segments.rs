@@ -25,6 +25,11 @@ impl Network {
                 near.inbox.push_front(bytes);
             }
             near.unread -= part.len();
+            near.taken += part.len() as u64;
+            near.handed_when_it_took = near.handed;
+            if end == 0 {
+                self.took.notify_waiters();
+            }
             if !connection.ends[1 - end].out.is_empty() {
                 self.deliver_at(&state, id, 1 - end, Instant::now());
             }
@@ -64,6 +69,7 @@ impl Network {
             tape.extend_from_slice(&bytes[..part]);
         }
         near.out_bytes += part;
+        near.handed += part as u64;
         self.push(&mut state, id, end, What::Data(Bytes::copy_from_slice(&bytes[..part])));
         Poll::Ready(Ok(part))
     }
@@ -130,6 +136,35 @@ impl Network {
                 }
             }
             changed.await;
+        }
+    }
+
+    /// How much the accepting process has written on it so far, and how much it has read.
+    pub fn served(&self, id: Id) -> (u64, u64) {
+        let state = self.state();
+        state.connections.get(&id).map_or((0, 0), |connection| (connection.ends[1].handed, connection.ends[1].taken))
+    }
+
+    /// Waits until the dialling process has taken so many bytes, and returns how many it had handed over by then; none
+    /// where the connection is over before.
+    pub async fn took(&self, id: Id, bytes: u64) -> Option<u64> {
+        loop {
+            let (took, let_go) = (self.took.notified(), self.let_go.notified());
+            {
+                let state = self.state();
+                let end = &state.connections.get(&id)?.ends[0];
+                if end.taken >= bytes {
+                    return Some(end.handed_when_it_took);
+                }
+                if end.over_since.is_some() {
+                    return None;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = took => {}
+                () = let_go => {}
+            }
         }
     }
 
