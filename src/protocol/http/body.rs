@@ -141,14 +141,17 @@ impl Upload {
     /// Whether all of it has left, as far as can be known: hyper has all of it, and has since had nothing left that
     /// the kernel did not take.
     pub fn is_sent(&self) -> bool {
-        let flushes = self.link.borrow().as_ref().map_or(0, |link| link.flushes());
-        self.whole.get() && flushes > self.flushes_at_end.get()
+        self.had_left(Link::flushes)
     }
 
     /// Whether all of it had left when the upstream last said something. What answered before knows nothing of the rest,
     /// also where that has left by the time at which the answer is looked at.
     pub fn was_sent_before_the_answer(&self) -> bool {
-        let flushes = self.link.borrow().as_ref().map_or(0, |link| link.flushes_at_read());
+        self.had_left(Link::flushes_at_read)
+    }
+
+    fn had_left(&self, by: fn(&Link) -> u64) -> bool {
+        let flushes = self.link.borrow().as_ref().map_or(0, |link| by(link));
         self.whole.get() && flushes > self.flushes_at_end.get()
     }
 
