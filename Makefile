@@ -37,7 +37,7 @@ fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short
 	@tools/fetch protoc
 	@$(ENV) EPOCHGATE_FUZZ=$(FUZZ) $(CARGO) test --locked --profile fuzz --lib -- --nocapture fuzz::
 
-planted: ## plants bugs in a copy of the tree and sees that a test finds each: an hour or two (BUGS="name name", TESTS="lib crashes": only those)
+planted: ## plants bugs in a copy of the tree and sees that a test finds each: an hour or two (BUGS="name name", TESTS="lib crashes": only those; TESTS=simulation: by which of its first 1000 seeds)
 	@tools/fetch
 	@$(ENV) PLANTED_ONLY="$(BUGS)" PLANTED_TESTS="$(TESTS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
 

@@ -10,6 +10,8 @@
 //! 3. [`run`] switches on one bug after the other and runs the tests, those that a bug names first, then the cheapest,
 //!    until one fails. That one is run again, without the bug and with it: it must pass and fail.
 //!
+//! `TESTS=simulation` by itself says which seed of the simulation finds each bug first instead ([`seeds`]).
+//!
 //! A bug's form: `== name`, then `rule:`, `what:` and `first:` (the test binaries to begin with, each with a filter),
 //! then for each place `file:`, `--- original` with text that stands there exactly once, and `+++ planted` with what
 //! takes its place, in which `PLANTED` says whether the bug is switched on. Indentation counts; empty lines at the
@@ -20,6 +22,7 @@
 mod bugs;
 mod copy;
 mod run;
+mod seeds;
 mod table;
 
 use std::path::Path;
@@ -66,6 +69,10 @@ fn every_bug_is_found() {
         assert!(bugs.iter().any(|bug| bug.name == *name), "there is no bug {name} in tests/planted");
     }
     let copy = copy::Copy::make(top(), &bugs);
+    if tests == ["simulation"] {
+        let wanted = |bug: &&Bug| only.contains(&&*bug.name) || only.is_empty();
+        return seeds::Seeds::build(&copy).look_for(&bugs.iter().filter(wanted).collect::<Vec<_>>());
+    }
     let mut suite = run::Suite::build(&copy, &tests);
     suite.run_without_a_bug();
     let wanted = |bug: &&Bug| only.contains(&&*bug.name) || only.is_empty();

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -167,35 +167,9 @@ impl Suite {
     }
 
     fn run(&self, binary: &Binary, bug: &str, arguments: &[&str], limit: Duration) -> Ran {
-        let output = self.results.with_extension("output");
-        let file = fs::File::create(&output).unwrap();
-        let mut child = Command::new(&binary.path)
-            .args(arguments)
-            .current_dir(&self.tree)
-            .env("PLANTED_BUG", bug)
-            .env("RUST_BACKTRACE", "0")
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .process_group(0)
-            .spawn()
-            .unwrap();
-        let began = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().unwrap() {
-                break Some(status);
-            }
-            if began.elapsed() > limit {
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        // Its own children too, where it left any.
-        if let Some(group) = Pid::from_raw(i32::try_from(child.id()).unwrap()) {
-            let _ = kill_process_group(group, Signal::KILL);
-        }
-        let _ = child.wait();
-        let said = String::from_utf8_lossy(&fs::read(&output).unwrap()).into_owned();
+        let mut command = Command::new(&binary.path);
+        command.args(arguments).current_dir(&self.tree).env("PLANTED_BUG", bug);
+        let (status, said) = end(&mut command, &self.results.with_extension("output"), limit);
         let of = |end: &str| {
             let tests = said.lines().filter_map(|line| Some(line.strip_prefix("test ")?.strip_suffix(end)?.to_owned()));
             tests.collect::<Vec<String>>()
@@ -221,6 +195,35 @@ impl Suite {
     }
 }
 
-fn say(text: &str) {
+/// Runs a command to its end, or for so long; how it ended, if it did, and what it said.
+pub fn end(command: &mut Command, output: &Path, limit: Duration) -> (Option<ExitStatus>, String) {
+    let file = fs::File::create(output).unwrap();
+    let mut child = command
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null())
+        .stdout(file.try_clone().unwrap())
+        .stderr(file)
+        .process_group(0)
+        .spawn()
+        .unwrap();
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if began.elapsed() > limit {
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // Its own children too, where it left any.
+    if let Some(group) = Pid::from_raw(i32::try_from(child.id()).unwrap()) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.wait();
+    (status, String::from_utf8_lossy(&fs::read(output).unwrap()).into_owned())
+}
+
+pub fn say(text: &str) {
     eprintln!("planted: {text}");
 }
