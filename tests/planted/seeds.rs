@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,15 +36,14 @@ pub struct Seeds {
 }
 
 impl Seeds {
-    /// Builds it, where this build's own dependencies are, and sees that the first seeds find nothing without a bug.
+    /// Builds it, where the copy's other tests are built, and sees that the first seeds find nothing without a bug.
     pub fn build(copy: &Copy) -> Seeds {
         say("building the copy's simulation");
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().expect("it is in the folder of all builds");
         let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["test", "--locked", "--no-run", "--profile", "simulation", "--features", "danger-test-switches"])
             .args(["--test", "simulation", "--message-format=json"])
             .current_dir(&copy.tree)
-            .env("CARGO_TARGET_DIR", target)
+            .env("CARGO_TARGET_DIR", &copy.target)
             .env_remove("RUSTFLAGS")
             .stderr(Stdio::inherit())
             .output()
