@@ -38,7 +38,9 @@ pub struct Writes {
     pub answered: u64,
     pub refused: u64,
     pub unknown: u64,
+    /// Let in at the very moment at which their epoch opened: they had waited for it.
     pub held: u64,
+    pub held_too_long: u64,
     pub cut: u64,
     pub lost: u64,
     pub applied: u64,
@@ -62,10 +64,19 @@ impl Summary {
 
 impl Writes {
     fn of(entries: &[Entry]) -> Writes {
-        let mut writes = Writes::default();
+        let (mut writes, mut opened) = (Writes::default(), BTreeMap::new());
         for entry in entries {
-            let Entry::Line(Line { what, .. }) = entry else { continue };
+            let Entry::Line(Line { at, from, what, .. }) = entry else { continue };
             let count = match what {
+                What::Event(Event::Opened { resource, epoch, .. }) => {
+                    opened.insert((from, resource), (at, epoch));
+                    continue;
+                }
+                What::Event(Event::Admitted { resource, epoch: Some(epoch), .. })
+                    if opened.get(&(from, resource)) == Some(&(at, epoch)) =>
+                {
+                    &mut writes.held
+                }
                 What::Outside(Outside::Sent { .. }) => &mut writes.sent,
                 What::Outside(Outside::Ended { outcome: Outcome::Answered, .. }) => &mut writes.answered,
                 What::Outside(Outside::Ended { outcome: Outcome::NotApplied, .. }) => &mut writes.refused,
@@ -74,7 +85,7 @@ impl Writes {
                 What::Event(Event::Cut { .. }) => &mut writes.cut,
                 What::Event(Event::Settled { how: Settled::Lost, .. }) => &mut writes.lost,
                 What::Event(Event::Refused { refusal, .. }) if refusal.reason.as_str().starts_with("hold_") => {
-                    &mut writes.held
+                    &mut writes.held_too_long
                 }
                 _ => continue,
             };
@@ -89,6 +100,7 @@ impl Writes {
         self.refused += other.refused;
         self.unknown += other.unknown;
         self.held += other.held;
+        self.held_too_long += other.held_too_long;
         self.cut += other.cut;
         self.lost += other.lost;
         self.applied += other.applied;
@@ -160,11 +172,11 @@ impl fmt::Display for Report {
             let (fitting, struck) = self.runs_with(kind);
             writeln!(f, "{:<20} {times:>8}  {struck} of {fitting}", format!("{kind:?}"))?;
         }
-        let Writes { sent, answered, refused, unknown, held, cut, lost, applied } = writes;
+        let Writes { sent, answered, refused, unknown, held, held_too_long, cut, lost, applied } = writes;
         writeln!(
             f,
-            "writes: {sent} sent, {answered} answered, {refused} refused, {unknown} unknown, {applied} applied; {lost} lost \
-             to a guard, {cut} cut, {held} held too long"
+            "writes: {sent} sent, {answered} answered, {refused} refused, {unknown} unknown, {applied} applied; {held} held \
+             until their epoch opened, {held_too_long} longer than a guard holds one, {lost} lost to a guard, {cut} cut"
         )?;
         writeln!(
             f,
