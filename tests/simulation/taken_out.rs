@@ -15,6 +15,8 @@ const FOUND: &[(Mechanism, &str)] = &[
     (Mechanism::LostWrites, "(R1)"),
     (Mechanism::NoAnswer, "(R1)"),
     (Mechanism::WholeAnswer, "(R1)"),
+    (Mechanism::SentWhole, "(R1)"),
+    (Mechanism::Reset, "(R1)"),
     (Mechanism::DrainedMark, "(R1)"),
     (Mechanism::Residue, "(R1)"),
     (Mechanism::CleanMark, "(R1)"),
