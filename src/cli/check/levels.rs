@@ -1,36 +1,48 @@
 //! What each listener promises, and what it does not (DESIGN 3.8).
 
 use super::report::{Category, Finding};
-use crate::config::resolved::{Config, Listener, Mode, Role, StampSettings};
+use crate::config::resolved::{Config, GuardLoss, GuardSettings, Listener, Mode, Role, StampSettings};
 
 /// One finding a listener.
 pub fn look(config: &Config) -> Category {
     let mut category = Category::new("level");
     for listener in &config.listeners {
         category.add(match &listener.role {
-            Role::Guard(guard) => guarded(listener, guard.mode, guard.shared),
+            Role::Guard(guard) => guarded(&listener.name, guard),
             Role::Stamp(stamp) => stamped(listener, stamp),
         });
     }
     category
 }
 
-fn guarded(listener: &Listener, mode: Mode, shared: bool) -> Finding {
-    let name = &listener.name;
-    match mode {
-        Mode::Enforce if shared => Finding::good_with(
+/// A door that closes without a session is waited out by others, who go by time: what it sends after a still stand that
+/// outlasts that time comes too late. Nobody takes the place of one that keeps.
+fn guarded(name: &str, guard: &GuardSettings) -> Finding {
+    const PROXY: &str =
+        "if every forwarded write is answered, or over within drain.quarantine after its connection ended";
+    const STILL: &str = "stands still between comparing a write and handing it to the kernel for so long that the write \
+                         lands after the door was waited out (lease_ttl + drain.quarantine from when its lease lapsed)";
+    match guard.mode {
+        Mode::Enforce if guard.shared => Finding::good_with(
             format!("{name}: proxy, as one of several doors"),
-            "promised: no write that goes through one of them is applied after one of a later epoch, if every forwarded \
-             write is answered, or over within drain.quarantine after its connection ended, and no door stands still for \
-             longer than that between comparing a write and sending it. Not promised: what goes around them; let the \
-             target be reached through them alone",
+            format!(
+                "promised: no write that goes through one of them is applied after one of a later epoch, {PROXY}, and \
+                 none of them {STILL}. Not promised: what goes around them; let the target be reached through them alone"
+            ),
         ),
-        Mode::Enforce => Finding::good_with(
-            format!("{name}: proxy"),
-            "promised: no write that goes through it is applied after one of a later epoch, if every forwarded write is \
-             answered, or over within drain.quarantine after its connection ended. Not promised: what goes around it; \
-             let the target be reached through it alone",
-        ),
+        Mode::Enforce => {
+            let still = match guard.on_coordinator_loss {
+                GuardLoss::Keep => String::new(),
+                GuardLoss::Close => format!(", and it never {STILL}"),
+            };
+            Finding::good_with(
+                format!("{name}: proxy"),
+                format!(
+                    "promised: no write that goes through it is applied after one of a later epoch, {PROXY}{still}. Not \
+                     promised: what goes around it; let the target be reached through it alone"
+                ),
+            )
+        }
         Mode::Audit => Finding::warning(
             format!("{name}: not proven (mode audit)"),
             "it forwards everything, and only counts and logs what it would refuse: nothing is promised until \
@@ -49,4 +61,31 @@ fn stamped(listener: &Listener, stamp: &StampSettings) -> Finding {
         "promised: a write carries the term that its writer held when the request began. Not promised: anything at a \
          target that has no guard",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_door_that_can_be_waited_out_may_not_stand_still_and_one_that_keeps_may() {
+        let words = |mode, shared, on_coordinator_loss| {
+            let guard = GuardSettings {
+                mode,
+                target: "orders".into(),
+                shared,
+                on_coordinator_loss,
+                fence_reads: false,
+                bare_stamps: true,
+                forward_stamp: true,
+            };
+            guarded("orders-guard", &guard).words()
+        };
+        let stands_still =
+            |words: &str| words.contains("stands still") && words.contains("lease_ttl + drain.quarantine");
+        assert!(stands_still(&words(Mode::Enforce, true, GuardLoss::Close)));
+        assert!(stands_still(&words(Mode::Enforce, false, GuardLoss::Close)));
+        assert!(!stands_still(&words(Mode::Enforce, false, GuardLoss::Keep)), "nobody takes its place");
+        assert!(words(Mode::Audit, false, GuardLoss::Keep).contains("not proven"));
+    }
 }
