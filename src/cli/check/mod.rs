@@ -6,8 +6,10 @@
 //! | [`levels`] | what each listener promises, and what it does not |
 //! | [`coordinator`] | whether the coordinator can be used |
 //! | [`state_dir`] | whether the state directory can be used |
+//! | [`actions`] | whether the programs of fence actions are there |
 //! | [`report`] | how findings are put together and printed |
 
+mod actions;
 mod coordinator;
 mod levels;
 mod report;
@@ -27,8 +29,9 @@ use report::{Category, Finding, Report};
 /// Looks whether a configuration is right, and whether what it names can be used
 ///
 /// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
-/// what each listener promises, whether the coordinator answers, whether the state directory can be used (exit 1 where
-/// one of these fails; a warning is no failure). It changes nothing, and may run beside the process.
+/// what each listener promises, whether the coordinator answers, whether the state directory can be used, whether the
+/// programs of fence actions are there (exit 1 where one of these fails; a warning is no failure). It changes nothing,
+/// and may run beside the process.
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -117,6 +120,9 @@ fn look(loaded: &Loaded) -> Report {
     report.add(levels::look(config));
     report.add(block_on(coordinator::look(config)));
     report.add(state_dir::look(config));
+    if let Some(actions) = actions::look(config) {
+        report.add(actions);
+    }
     report
 }
 
