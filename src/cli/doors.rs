@@ -99,7 +99,7 @@ fn forget(args: &ForgetArgs) -> Exit {
         },
     };
     let path = format!("/api/v1/doors/forget?target={}&id={}", encoded(&target), encoded(&args.id));
-    let done = format!("{}: marked as left. Look at what was blocked by it: epochgate status", args.id);
+    let done = format!("{}: marked as left. Look at what was blocked by it: `epochgate status`", args.id);
     operate::post(admin, &path, &done, Exit::Failed)
 }
 

@@ -55,6 +55,6 @@ pub fn run(args: GateArgs) -> Exit {
     let target = args.target.as_deref().map(|target| format!("&target={}", encoded(target))).unwrap_or_default();
     let resource = encoded(args.resource.as_str());
     let path = format!("/api/v1/gate/open?resource={resource}{target}&accept-reordering=true");
-    let done = format!("{}: opened by force, which is in the audit log. Look: epochgate status", args.resource);
+    let done = format!("{}: opened by force, which is in the audit log. Look: `epochgate status`", args.resource);
     operate::post(&args.admin.admin, &path, &done, Exit::Failed)
 }

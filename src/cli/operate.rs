@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::client::{self, Address, Answer, CHANGE_LIMIT, ClientError};
 use super::exit::Exit;
+use super::options::DEFAULT_ADMIN;
 use super::paint::plain;
 use super::{block_on, complain};
 
@@ -12,15 +13,40 @@ use super::{block_on, complain};
 pub fn post(admin: &Address, path: &str, done: &str, refused: Exit) -> Exit {
     match block_on(client::send(admin, client::request("POST", path, ""), CHANGE_LIMIT)) {
         Ok(answer) if is_of(&answer, "application/json") && answer.status.is_success() => {
-            super::print(&format!("{done}\n"))
+            super::print(&format!("{}\n", with_admin(done, admin)))
         }
         Ok(answer) if is_of(&answer, "application/problem+json") => {
-            complain::error(&plain(&said(&answer)));
+            complain::error(&with_admin(&plain(&said(&answer)), admin));
             refused
         }
         Ok(answer) => not_ours(admin, &answer),
         Err(error) => unreachable(&error),
     }
+}
+
+/// A text with commands between backticks, each as it is to be typed for the process at `admin`; one that is to be said
+/// elsewhere ("at the leader's sidecar") stays as it is, and so does one that asks no process.
+pub fn with_admin(text: &str, admin: &Address) -> String {
+    const ASKED: [&str; 5] = ["status", "step-down", "gate open", "doors", "rebase"];
+    if admin.to_string() == DEFAULT_ADMIN {
+        return text.to_owned();
+    }
+    let mut pieces = text.split('`').peekable();
+    let (mut told, mut inside) = (String::with_capacity(text.len()), false);
+    while let Some(piece) = pieces.next() {
+        told.push_str(piece);
+        let command = piece.strip_prefix("epochgate ").filter(|_| inside);
+        let asks = command.is_some_and(|command| ASKED.iter().any(|asked| command.starts_with(asked)));
+        let elsewhere = pieces.peek().is_some_and(|next| next.starts_with(" at the leader's"));
+        if asks && !elsewhere {
+            told.push_str(&format!(" --admin {}", plain(&admin.to_string())));
+        }
+        if pieces.peek().is_some() {
+            told.push('`');
+        }
+        inside = !inside;
+    }
+    told
 }
 
 /// Says why somebody who only looks sees nothing: the process cannot tell now, or it is none of ours.

@@ -120,11 +120,14 @@ impl ListenerArgs {
     }
 }
 
+/// Where a process has its admin side unless it was told otherwise.
+pub const DEFAULT_ADMIN: &str = "127.0.0.1:9464";
+
 /// Where the running process is that a command talks to.
 #[derive(Args, Clone, Debug)]
 pub struct AdminArgs {
     /// Admin address of the running process: host:port, or unix:/path/of/the/socket
-    #[arg(long, env = "EPOCHGATE_ADMIN", value_name = "ADDR", default_value = "127.0.0.1:9464")]
+    #[arg(long, env = "EPOCHGATE_ADMIN", value_name = "ADDR", default_value = DEFAULT_ADMIN)]
     pub admin: Address,
 }
 

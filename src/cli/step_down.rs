@@ -37,6 +37,6 @@ pub struct StepDownArgs {
 pub fn run(args: &StepDownArgs) -> Exit {
     let force = if args.force { "&force=true" } else { "" };
     let path = format!("/api/v1/step-down?resource={}{force}", encoded(args.resource.as_str()));
-    let done = format!("{}: stepped down. See who leads now: epochgate status", args.resource);
+    let done = format!("{}: stepped down. See who leads now: `epochgate status`", args.resource);
     operate::post(&args.admin.admin, &path, &done, Exit::Leadership)
 }

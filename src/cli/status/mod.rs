@@ -106,7 +106,7 @@ async fn picture(admin: &Address, output: Output) -> Result<String, Trouble> {
     match read.filter(|_| answer.status.is_success()) {
         None => Err(Trouble::Answer(answer)),
         Some(_) if output == Output::Json => Ok(format!("{}\n", answer.text().trim_end())),
-        Some(status) => Ok(render::status(&status, jiff::Timestamp::now())),
+        Some(status) => Ok(render::status(&status, admin, jiff::Timestamp::now())),
     }
 }
 

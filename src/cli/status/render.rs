@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use super::super::client::Address;
+use super::super::operate::with_admin;
 use super::super::paint::{BAD, GOOD, HEADING, WARNING, plain, styled};
 use super::super::table::{Cell, Table};
 use super::view::{Gate, Handoff, Resource, Status};
@@ -9,8 +11,8 @@ use super::view::{Gate, Handoff, Resource, Status};
 /// More rows than this are counted, not shown: nobody reads a table of ten thousand.
 const SHOWN: usize = 100;
 
-/// The whole picture, as of `now`.
-pub fn status(status: &Status, now: Timestamp) -> String {
+/// The whole picture of the process at `admin`, as of `now`. The commands that it names go to the same process.
+pub fn status(status: &Status, admin: &Address, now: Timestamp) -> String {
     let mut text = heading(status, now);
     text += &format!("\n{}", resources(status, now));
     let doors = doors(status);
@@ -21,9 +23,9 @@ pub fn status(status: &Status, now: Timestamp) -> String {
     if !holders.is_empty() {
         text += &format!("\n{}\n{holders}", styled(HEADING, "The drain waits for"));
     }
-    text += &notes(status);
+    text += &with_admin(&notes(status), admin);
     text += &listeners(status);
-    text + &format!("\n{} {}\n", styled(HEADING, "Hint:"), hint(status))
+    text + &format!("\n{} {}\n", styled(HEADING, "Hint:"), with_admin(&hint(status), admin))
 }
 
 /// Every door on record, or nothing.
@@ -147,11 +149,16 @@ fn phase(gate: Option<&Gate>) -> Cell {
 }
 
 fn handoff(handoff: &Handoff, now: Timestamp) -> String {
-    let took = handoff.fence_ms + handoff.drain_ms + handoff.mark_ms + handoff.open_ms;
+    let took = handoff.fence_ms + handoff.drain_ms + handoff.mark_ms + handoff.doors_ms + handoff.open_ms;
+    let doors = if handoff.doors_ms > 0.0 {
+        format!(" ({:.1} of it for other doors)", handoff.doors_ms)
+    } else {
+        String::new()
+    };
     let by = handoff.by.as_deref().map(|by| format!(" by {by}")).unwrap_or_default();
     let ago = handoff.at.map(|at| format!(", {} ago", span(now, at))).unwrap_or_default();
     let epoch = handoff.epoch.as_deref().map(|epoch| format!("to {epoch} in ")).unwrap_or_default();
-    format!("{epoch}{took:.1} ms{by}{ago}")
+    format!("{epoch}{took:.1} ms{doors}{by}{ago}")
 }
 
 /// What drains wait for, the oldest first.
@@ -178,6 +185,9 @@ fn notes(status: &Status) -> String {
         notes.push(format!("the floor file cannot be written, new epochs stay shut: {error}"));
     }
     for resource in &status.resources {
+        if let Some(stopped) = &resource.election_stopped {
+            notes.push(format!("{}: elections are stopped: {stopped}", resource.name));
+        }
         for gate in resource.gates() {
             let mut note = |text: String| notes.push(format!("{}: {text}", resource.name));
             match (&gate.blocked_by, &gate.waits_for) {
@@ -228,25 +238,26 @@ fn listeners(status: &Status) -> String {
     if table.is_empty() { table } else { format!("\n{table}") }
 }
 
-/// The command that fits what is seen: the most urgent first.
+/// The command that fits what is seen: the most urgent first. What stands above among the notes is not said twice.
 fn hint(status: &Status) -> String {
-    let has_left = |id: &str| status.resources.iter().flat_map(|r| &r.doors).any(|door| door.id == id && door.left);
-    let blocked = |gate: &Gate| gate.blocked_by.clone().filter(|door| !has_left(door));
     if status.coordinator.up == Some(false) {
         return "the coordinator is away; see why with `epochgate check -c FILE`".into();
     }
-    if let Some(door) = status.resources.iter().flat_map(Resource::gates).find_map(blocked) {
-        let door = plain(&door);
-        return format!("if the guard {door} will never come back, say so with `epochgate doors forget {door}`");
+    if let Some(blocked) = blocked(status) {
+        return blocked;
+    }
+    if let Some(stopped) = status.resources.iter().find(|resource| resource.election_stopped.is_some()) {
+        return format!("elections of {} are stopped; which floor to look at stands above", plain(&stopped.name));
     }
     let phase = |gate: &Gate, phases: &[&str]| gate.phase.as_deref().is_some_and(|phase| phases.contains(&phase));
     for resource in &status.resources {
         let name = plain(&resource.name);
         for gate in resource.gates() {
-            if phase(gate, &["draining", "quarantine"]) {
-                return format!(
-                    "follow the drain with `epochgate status --watch`; the last resort is `epochgate gate open --resource {name} --accept-reordering`"
-                );
+            if gate.stuck {
+                return format!("nothing ends the drain of {name} by itself; the ways out stand above");
+            }
+            if phase(gate, &["draining", "quarantine", "waiting_doors"]) {
+                return "follow the handoff with `epochgate status --watch`; what it waits for stands above".into();
             }
             let never_elected = resource.epoch.is_none() && resource.state.as_deref() == Some("vacant");
             if phase(gate, &["shut", "unknown"]) && !never_elected {
@@ -259,9 +270,26 @@ fn hint(status: &Status) -> String {
     }
     let leads = |resource: &&Resource| resource.standing.as_ref().is_some_and(|standing| standing.leads);
     if let Some(led) = status.resources.iter().find(leads) {
-        return format!("hand leadership on in order with `epochgate step-down --resource {}`", plain(&led.name));
+        let name = plain(&led.name);
+        return format!("hand leadership on in order with `epochgate step-down --resource {name}`");
     }
     "follow it with `epochgate status --watch`".into()
+}
+
+/// What to do about a gate that another door's record keeps shut, unless it was said already: never to declare one dead
+/// that lives.
+fn blocked(status: &Status) -> Option<String> {
+    let doors = || status.resources.iter().flat_map(|resource| &resource.doors);
+    let has_left = |id: &String| doors().any(|door| door.id == *id && door.left);
+    let gates = status.resources.iter().flat_map(Resource::gates);
+    let by = gates.filter_map(|gate| gate.blocked_by.as_ref()).find(|id| !has_left(id))?;
+    let lives = doors().any(|door| door.id == *by && door.alive == Some(true));
+    let door = plain(by);
+    Some(if lives {
+        format!("the guard {door} lives, so it is not to be forgotten; what ends it stands above")
+    } else {
+        format!("if the guard {door} will never come back, say so with `epochgate doors forget {door}`")
+    })
 }
 
 fn rows_of<T>(columns: &[&str], rows: impl Iterator<Item = T>, cells: impl Fn(T) -> Vec<Cell>) -> String {
@@ -316,8 +344,13 @@ mod tests {
     }
 
     fn drawn(served: &Value) -> String {
+        drawn_of("127.0.0.1:9464", served)
+    }
+
+    fn drawn_of(admin: &str, served: &Value) -> String {
         let now = "2026-11-22T02:00:10Z".parse().expect("a time");
-        let text = status(&Status::deserialize(served).expect("a status"), now);
+        let admin = admin.parse().expect("an address");
+        let text = status(&Status::deserialize(served).expect("a status"), &admin, now);
         anstream::adapter::strip_str(&text).to_string()
     }
 
@@ -363,13 +396,49 @@ mod tests {
             s["resources"][0]["doors"][0] = json!({"id": "g-1", "left": true});
         });
         assert!(!forgotten.contains("doors forget"), "it was said already: {forgotten}");
+        let living = hint_with(|s| {
+            s["resources"][0]["gate"]["blocked_by"] = json!("g-1");
+            s["resources"][0]["doors"][0] = json!({"id": "g-1", "kind": "shared", "alive": true});
+        });
+        assert!(!living.contains("doors forget") && living.contains("g-1"), "{living}");
+        let ordinary = hint_with(|s| s["resources"][0]["gate"]["phase"] = json!("quarantine"));
+        assert!(!ordinary.contains("gate open"), "time ends it: {ordinary}");
+        assert!(hint_with(|s| s["resources"][0]["gate"]["stuck"] = json!(true)).contains("nothing ends"));
         let mut vacant = served();
         vacant["resources"][0]["state"] = json!("vacant");
         assert!(drawn(&vacant).contains("epochgate stamp --help"));
+        let mut stopped = vacant.clone();
+        stopped["resources"][0]["election_stopped"] = json!("say so with `epochgate rebase --resource orders --to 9`");
+        let text = drawn(&stopped);
+        assert!(
+            text.contains("orders: elections are stopped: say so with `epochgate rebase")
+                && !text.contains("stamp --help"),
+            "{text}"
+        );
         vacant["resources"][0]["gate"] = json!({"phase": "unknown", "waits_for": "the first election"});
         assert!(drawn(&vacant).contains("why orders is shut"), "it had an epoch");
         vacant["resources"][0].as_object_mut().expect("a mapping").remove("epoch");
         assert!(drawn(&vacant).contains("epochgate stamp --help"), "nobody ever led");
+    }
+
+    #[test]
+    fn commands_go_to_the_process_that_was_asked() {
+        let hint = drawn_of("127.0.0.1:9465", &served());
+        assert!(hint.contains("`epochgate step-down --resource orders --admin 127.0.0.1:9465`"), "{hint}");
+        let mut blocked = served();
+        blocked["resources"][0]["gate"]["waits_for"] = json!(
+            "a door: `epochgate doors forget g-1`; or `epochgate step-down --resource orders` at the leader's sidecar"
+        );
+        let text = drawn_of("unix:/run/e.sock", &blocked);
+        assert!(text.contains("`epochgate doors forget g-1 --admin unix:/run/e.sock`; or"), "{text}");
+        assert!(text.contains("step-down --resource orders` at the leader's"), "that is another process: {text}");
+    }
+
+    #[test]
+    fn a_wait_for_other_doors_is_told_apart_from_the_rest_of_a_handoff() {
+        let mut waited = served();
+        waited["resources"][0]["last_handoff"]["doors_ms"] = json!(40_000.0);
+        assert!(drawn(&waited).contains("to 42 in 40012.8 ms (40000.0 of it for other doors) by answers"));
     }
 
     #[test]

@@ -39,6 +39,7 @@ pub struct Resource {
     pub gate: Option<Gate>,
     pub other_gates: Vec<Gate>,
     pub doors: Vec<Door>,
+    pub election_stopped: Option<String>,
     pub last_handoff: Option<Handoff>,
     pub refused: BTreeMap<String, u64>,
 }
@@ -70,6 +71,7 @@ pub struct Gate {
     pub holders: Vec<Holder>,
     pub blocked_by: Option<String>,
     pub waits_for: Option<String>,
+    pub stuck: bool,
     pub regression: Option<String>,
 }
 
@@ -104,6 +106,7 @@ pub struct Handoff {
     pub fence_ms: f64,
     pub drain_ms: f64,
     pub mark_ms: f64,
+    pub doors_ms: f64,
     pub open_ms: f64,
     pub by: Option<String>,
 }
