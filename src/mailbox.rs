@@ -131,6 +131,8 @@ pub struct GateAccount {
     pub in_flight: u64,
     /// Writes that were lost and still count.
     pub lost: u64,
+    /// When time has ended what was lost below the floor, where it does.
+    pub lost_until: Option<Moment>,
     /// Requests that are held.
     pub held: u64,
     /// The oldest few of what runs or is lost below the floor, for people.

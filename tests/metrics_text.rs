@@ -66,7 +66,7 @@ fn promtool_has_nothing_to_say_and_the_reference_names_every_metric() {
     assert_eq!(guard.metric("epoch{resource=\"orders\"}"), 2.0);
     assert_eq!(guard.metric("gate_open{resource=\"orders\"}"), 1.0);
     assert_eq!(guard.metric("leadership_changes_total{resource=\"orders\"}"), 2.0);
-    for phase in ["fence", "drain", "mark", "open"] {
+    for phase in ["fence", "drain", "mark", "doors", "open"] {
         let series = format!("handoff_duration_seconds_count{{resource=\"orders\",phase=\"{phase}\"}}");
         assert_eq!(guard.metric(&series), 2.0, "{phase}");
     }

@@ -270,6 +270,9 @@ fn after_the_coordinator_was_wiped_a_door_waits_for_one_that_is_cut_off_and_not_
     west.await_gate("it waits for whom it does not know", |gate| {
         gate["waits_for"].as_str().is_some_and(|words| words.contains("not be on record"))
     });
+    let metrics = support::client::get(west.admin, "/metrics").unwrap().text();
+    let metric = "epochgate_drain_waits_for_door{door=\"-\",resource=\"orders\"} 1";
+    assert!(metrics.contains(metric) || west.resource()["gate"]["phase"] != "waiting_doors", "{metrics}");
     let new = std::thread::spawn({
         let to = west.address;
         let stamp_of = writer.admin;

@@ -100,6 +100,9 @@ fn row(resource: &ResourceStatus, page: &mut String) -> fmt::Result {
         Some(leader) => write!(page, "{} ({})", Escaped(leader.id.as_str()), resource.state.as_str())?,
         None => page.push_str(resource.state.as_str()),
     }
+    if let Some(stopped) = &resource.election_stopped {
+        write!(page, "<br><small class=\"bad\">elections are stopped: {}</small>", Escaped(stopped))?;
+    }
     if resource.standing.as_ref().is_some_and(|standing| standing.leads) {
         page.push_str(" <b>this one</b>");
     }
@@ -123,7 +126,7 @@ fn row(resource: &ResourceStatus, page: &mut String) -> fmt::Result {
     }
     page.push_str("<td class=\"n\">");
     if let Some(handoff) = &resource.last_handoff {
-        let took = handoff.fence_ms + handoff.drain_ms + handoff.mark_ms + handoff.open_ms;
+        let took = handoff.fence_ms + handoff.drain_ms + handoff.mark_ms + handoff.doors_ms + handoff.open_ms;
         write!(page, "{:.0}<br><small>{took:.1} ms, by {}</small>", handoff.at, handoff.by.as_str())?;
     }
     page.push_str("<td class=\"n\">");

@@ -2,15 +2,19 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::status::{Phase, ResourceStatus, Status};
+use super::status::{Phase, ResourceStatus, State, Status};
 use crate::metrics::{GateLevels, LeaderLevels, Metrics, ResourceLevels};
+
+/// The value of the label `door` for doors that may not be on record; no door can have this id.
+const UNRECORDED: &str = "-";
 
 /// Sets every gauge to what `status`, of just `now`, says.
 pub(super) fn set_gauges(metrics: &Metrics, status: &Status, now: Timestamp) {
     metrics.show_coordinator(status.coordinator.up);
     let waits = status.resources.iter().flat_map(|resource| {
-        let doors = resource.gates().flat_map(|gate| &gate.waits_for_doors);
-        doors.map(|door| (&resource.name, &**door))
+        let doors = resource.gates().flat_map(|gate| gate.waits_for_doors.iter().map(|door| &**door));
+        let unrecorded = resource.gates().filter(|gate| gate.unrecorded_ms.is_some()).map(|_| UNRECORDED);
+        doors.chain(unrecorded).map(|door| (&resource.name, door))
     });
     metrics.show_waits(waits);
     let confirmed = status.coordinator.confirmed.map_or(0.0, seconds);
@@ -25,6 +29,7 @@ fn levels(resource: &ResourceStatus, confirmed: f64, now: Timestamp) -> Resource
         confirmed,
         leader: resource.standing.as_ref().map(|standing| LeaderLevels {
             leads: standing.leads,
+            armed: standing.leads && resource.state == State::Armed,
             deadline: match standing.deadline_ms {
                 Some(left) if standing.leads => seconds(after(now, left)),
                 _ => 0.0,
@@ -32,6 +37,7 @@ fn levels(resource: &ResourceStatus, confirmed: f64, now: Timestamp) -> Resource
         }),
         gate: resource.gate.as_ref().map(|_| GateLevels {
             open: resource.gates().all(|gate| gate.phase == Phase::Open),
+            action_failed: resource.gates().any(|gate| gate.fence_action_error.is_some()),
             in_flight: resource.gates().map(|gate| gate.in_flight).sum(),
             lost: resource.gates().map(|gate| gate.lost).sum(),
             held: resource.gates().map(|gate| gate.held).sum(),

@@ -102,6 +102,9 @@ pub struct ResourceStatus {
     pub other_gates: Vec<GateStatus>,
     /// Every recorded door of the resource, of all targets and processes.
     pub doors: Vec<DoorStatus>,
+    /// Why nobody can be elected, in words; only where a recorded floor stops elections.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub election_stopped: Option<Arc<str>>,
     /// The last handoff at this process' door.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_handoff: Option<HandoffStatus>,
@@ -175,6 +178,9 @@ pub struct GateStatus {
     pub in_flight: u64,
     /// Writes that ended without an answer and still count.
     pub lost: u64,
+    /// For how long those of lower epochs count, where time ends that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_ms: Option<u64>,
     /// Writes held.
     pub held: u64,
     /// For how long what a predecessor forwarded may still take effect.
@@ -184,12 +190,21 @@ pub struct GateStatus {
     /// The other doors of the target that a shared one waits for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub waits_for_doors: Vec<Arc<str>>,
+    /// For how long it waits for doors that may not be on record, while it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded_ms: Option<u64>,
     /// The other door that keeps this one shut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blocked_by: Option<Arc<str>>,
     /// What it waits for, in words, while it is not open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<Arc<str>>,
+    /// Why the fence action of the handoff at hand failed, while that goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_action_error: Option<Arc<str>>,
+    /// Nothing ends what it waits for by itself: that takes an operator.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stuck: bool,
     /// While the coordinator is behind this door: what ends that, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regression: Option<Arc<str>>,
@@ -306,10 +321,17 @@ pub struct HandoffStatus {
     pub drain_ms: f64,
     /// Until the mark was on the disk.
     pub mark_ms: f64,
+    /// Until the other doors had drained too; absent where it did not wait for them.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub doors_ms: f64,
     /// Until the door was open.
     pub open_ms: f64,
     /// What ended the drain.
     pub by: By,
+}
+
+fn is_zero(span: &f64) -> bool {
+    *span == 0.0
 }
 
 /// A listener.
@@ -326,7 +348,7 @@ pub struct ListenerStatus {
     /// `enforce` or `audit`; only a guard's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Word>,
-    /// How strong it is here, `proxy` or `in-target` (DESIGN 3.8); only a guard's.
+    /// How strong it is here, `proxy` or `in-target` (DESIGN 3.8), or `not_proven` in audit mode; only a guard's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub level: Option<Word>,
     /// Where requests go.

@@ -35,12 +35,16 @@ fn example() -> Status {
         drained: epoch(42),
         in_flight: 3,
         lost: 0,
+        lost_ms: None,
         held: 0,
         residue_ms: 0,
         holders: vec![Holder { epoch: epoch(41), peer: "10.0.0.7:5123".into(), what: "PUT /a".into(), age_ms: 812 }],
         waits_for_doors: Vec::new(),
+        unrecorded_ms: None,
         blocked_by: None,
         waits_for: None,
+        fence_action_error: None,
+        stuck: false,
         regression: None,
     };
     let door = DoorStatus {
@@ -60,6 +64,7 @@ fn example() -> Status {
         fence_ms: 0.4,
         drain_ms: 12.0,
         mark_ms: 0.3,
+        doors_ms: 0.0,
         open_ms: 0.1,
         by: crate::event::By::Answers,
     };
@@ -73,6 +78,7 @@ fn example() -> Status {
         gate: Some(gate),
         other_gates: vec![],
         doors: vec![door],
+        election_stopped: None,
         last_handoff: Some(handoff),
         refused: [("stale_epoch".into(), 50)].into(),
     };
@@ -246,9 +252,14 @@ fn every_field_is_in_the_reference_and_what_is_not_known_is_absent() {
     gate.target = Some("orders".into());
     gate.blocked_by = Some("guard-2-00000000".into());
     gate.waits_for = Some("a door".into());
+    gate.waits_for_doors = vec!["guard-2-00000000".into()];
+    (gate.lost_ms, gate.unrecorded_ms, gate.stuck) = (Some(1), Some(1), true);
+    gate.fence_action_error = Some("it ended with exit status: 1".into());
     gate.regression = Some("an epoch above 42".into());
     let gate = gate.clone();
     full.resources[0].other_gates = vec![gate];
+    full.resources[0].election_stopped = Some("a floor is beyond belief".into());
+    full.resources[0].last_handoff.as_mut().expect("there was one").doors_ms = 0.1;
     let mut found = BTreeSet::new();
     keys(&serde_json::to_value(&full).expect("plain data"), &mut found);
     let page = include_str!("../../docs/reference/status.md");

@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Control;
+use super::words::{Draining, tell_drain};
 use crate::admin::status::{
     CoordinatorStatus, DoorStatus, GateStatus, HandoffStatus, Holder, Leader, ListenerStatus, Phase, ResourceStatus,
     Standing, State, Status,
 };
 use crate::clock::to_wall;
-use crate::config::resolved::{Listener, Role};
-use crate::coordinator::agreement::{WaitsFor, Why};
+use crate::config::resolved::{Listener, Mode, Role};
 use crate::coordinator::doors::Door;
 use crate::coordinator::keys;
 use crate::coordinator::records::{DoorKind, DoorMode, EpochRecord, LeaderRecord, Report};
@@ -42,8 +42,8 @@ pub(super) async fn accounts(workers: Vec<mpsc::UnboundedSender<ToWorker>>) -> V
     accounts
 }
 
-/// The gates of each resource, in the order in which the status shows them.
-type Places = BTreeMap<Resource, Vec<GateId>>;
+/// The gates of each resource, in the order in which the status shows them, with what is to be said of their drains.
+type Places = BTreeMap<Resource, Vec<(GateId, Draining)>>;
 
 impl Control {
     pub(super) fn report_status(&mut self, reply: oneshot::Sender<Arc<Status>>) {
@@ -56,7 +56,9 @@ impl Control {
     }
 
     fn places(&self) -> Places {
-        self.config.resources.keys().map(|resource| (resource.clone(), self.gates.of(resource).to_vec())).collect()
+        let place = |gate: &GateId| (*gate, self.draining(*gate));
+        let of = |resource: &Resource| self.gates.of(resource).iter().map(place).collect();
+        self.config.resources.keys().map(|resource| (resource.clone(), of(resource))).collect()
     }
 
     fn status(&self) -> Status {
@@ -111,12 +113,14 @@ impl Control {
             gate: gates.next(),
             other_gates: gates.collect(),
             doors,
+            election_stopped: self.election_stopped(resource).map(Into::into),
             last_handoff: last.map(|last| HandoffStatus {
                 epoch: last.epoch,
                 at: to_wall(self.clock.as_ref(), last.at),
                 fence_ms: millis(last.fence),
                 drain_ms: millis(last.drain),
                 mark_ms: millis(last.mark),
+                doors_ms: millis(last.doors),
                 open_ms: millis(last.open),
                 by: last.by,
             }),
@@ -144,7 +148,7 @@ impl Control {
         let deadline = self.writer.deadline.filter(|_| tenure.is_some()).map(|deadline| deadline.since(now));
         Some(Standing {
             leads: tenure.is_some(),
-            deadline_ms: deadline.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX)),
+            deadline_ms: deadline.map(whole_millis),
             stamp: tenure.map(|tenure| Stamp::of(&tenure.term, resource).to_string().into()),
         })
     }
@@ -168,48 +172,18 @@ impl Control {
             drained: state.handoff.drained(),
             in_flight: 0,
             lost: 0,
+            lost_ms: None,
             held: 0,
-            residue_ms: u64::try_from(residue.as_millis()).unwrap_or(u64::MAX),
+            residue_ms: whole_millis(residue),
             holders: Vec::new(),
             waits_for_doors: self.peers_waited_for(gate).iter().map(|waits| waits.door.id.as_str().into()).collect(),
+            unrecorded_ms: self.unrecorded(gate, now).map(whole_millis),
             blocked_by,
             waits_for: self.waits_for(gate, residue, now).map(Into::into),
+            fence_action_error: self.action_error(gate),
+            stuck: false,
             regression: regression.map(Into::into),
         }
-    }
-
-    fn waits_for(&self, gate: GateId, residue: Duration, now: Moment) -> Option<String> {
-        let state = self.gates.get(gate);
-        let door = self.doors.of(&state.name.target);
-        Some(match state.handoff.phase() {
-            Stands::Open => return None,
-            Stands::Unknown if door.is_some_and(|door| door.joined_at.is_none()) => {
-                "the coordinator: this door has not joined its target yet".to_owned()
-            }
-            Stands::Unknown => "the first election".to_owned(),
-            Stands::Fencing => "the floor file and every worker".to_owned(),
-            Stands::Draining => "writes of a lower epoch that are in flight or lost".to_owned(),
-            Stands::Quarantine => format!("what a predecessor forwarded: {:.1} s more", residue.as_secs_f64()),
-            Stands::WaitingDoors => match state.handoff.alone_until() {
-                Some(until) => {
-                    let left = until.since(now).as_secs_f64();
-                    format!("doors that may not be on record: {left:.1} s more")
-                }
-                None => doors_in_words(self.peers_waited_for(gate), now),
-            },
-            Stands::Blocked => {
-                let by = door.and_then(|door| door.blocked_by.as_deref()).unwrap_or("another door");
-                match door.and_then(|door| door.blocked_until) {
-                    Some(until) => {
-                        let left = until.since(now).as_secs_f64();
-                        format!("what door {by}, which is gone, may have forwarded: {left:.1} s more")
-                    }
-                    None => format!("door {by} to leave: if it is dead, `epochgate doors forget {by}`"),
-                }
-            }
-            Stands::Shut if self.floors.failing.is_some() => "the floor file, which cannot be written".to_owned(),
-            Stands::Shut => "a session with the coordinator".to_owned(),
-        })
     }
 
     fn report_of(&self, resource: &Resource, target: &str, door: &str) -> Option<Report> {
@@ -249,7 +223,7 @@ impl Control {
             protocol: "http".into(),
             listen: bound.unwrap_or_else(|| listener.listen.to_string()).into(),
             mode: guard.map(|guard| guard.mode.as_str().into()),
-            level: guard.map(|_| "proxy".into()),
+            level: guard.map(|guard| if guard.mode == Mode::Audit { "not_proven".into() } else { "proxy".into() }),
             upstream: Arc::clone(&listener.upstream.url),
             connections: 0,
         }
@@ -264,8 +238,9 @@ fn count(mut status: Status, places: &Places, accounts: Vec<Account>, now: Momen
     }
     for resource in &mut status.resources {
         let Some(gates) = places.get(&resource.name) else { continue };
-        for (gate, shown) in gates.iter().zip(resource.gate.iter_mut().chain(&mut resource.other_gates)) {
+        for ((gate, draining), shown) in gates.iter().zip(resource.gate.iter_mut().chain(&mut resource.other_gates)) {
             count_gate(shown, *gate, &accounts, now);
+            tell_drain(shown, draining);
         }
     }
     status
@@ -273,43 +248,23 @@ fn count(mut status: Status, places: &Places, accounts: Vec<Account>, now: Momen
 
 fn count_gate(shown: &mut GateStatus, gate: GateId, accounts: &[Account], now: Moment) {
     let mine = accounts.iter().flat_map(|account| &account.gates).filter(|account| account.gate == gate);
-    let mut holders = Vec::new();
+    let (mut holders, mut lost_until) = (Vec::new(), None);
     for account in mine {
         shown.in_flight += account.in_flight;
         shown.lost += account.lost;
         shown.held += account.held;
+        lost_until = lost_until.max(account.lost_until);
         holders.extend(account.holders.iter());
     }
+    shown.lost_ms = lost_until.map(|until| whole_millis(until.since(now)));
     holders.sort_by_key(|holder| holder.since);
     let show = |holder: &&crate::mailbox::Holder| Holder {
         epoch: holder.epoch,
         peer: holder.peer.to_string().into(),
         what: holder.what.as_str().into(),
-        age_ms: u64::try_from(now.since(holder.since).as_millis()).unwrap_or(u64::MAX),
+        age_ms: whole_millis(now.since(holder.since)),
     };
     shown.holders = holders.iter().take(HOLDERS).map(show).collect();
-}
-
-/// Whom a shared door waits for, and what ends that.
-fn doors_in_words(waits_for: &[WaitsFor], now: Moment) -> String {
-    let in_words = |waits: &WaitsFor| {
-        let door = &waits.door.id;
-        match waits.why {
-            Why::Draining => format!("door {door} to drain"),
-            Why::Forced => format!(
-                "door {door}, which opened without having drained: open this one too with `epochgate gate open`"
-            ),
-            Why::Gone(until) => format!(
-                "what door {door}, which is gone, may have forwarded: {:.1} s more",
-                until.since(now).as_secs_f64()
-            ),
-            Why::Held => format!("door {door}, which is not alive: if it is dead, `epochgate doors forget {door}`"),
-        }
-    };
-    if waits_for.is_empty() {
-        return "a reading of the other doors".to_owned();
-    }
-    waits_for.iter().map(in_words).collect::<Vec<_>>().join("; ")
 }
 
 fn phase(stands: Stands) -> Phase {
@@ -323,6 +278,10 @@ fn phase(stands: Stands) -> Phase {
         Stands::Open => Phase::Open,
         Stands::Shut => Phase::Shut,
     }
+}
+
+fn whole_millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn millis(span: Duration) -> f64 {

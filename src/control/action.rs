@@ -4,6 +4,7 @@ use std::process::Stdio;
 
 use super::{Control, Internal};
 use crate::fence::Epoch;
+use crate::fence::handoff::Event;
 use crate::mailbox::GateId;
 
 impl Control {
@@ -17,15 +18,19 @@ impl Control {
                 |text: &String| text.replace("{resource}", resource.as_str()).replace("{epoch}", &epoch.to_string());
             let words: Vec<String> = action.command.iter().map(fill).collect();
             tracing::warn!(%resource, %epoch, command = ?words, "older writes do not end: running the fence action");
-            let succeeded = match run(&words, action.timeout).await {
-                Ok(()) => true,
-                Err(why) => {
-                    tracing::error!(%resource, %epoch, %why, "the fence action failed");
-                    false
-                }
-            };
-            Internal::ActionDone { gate, epoch, succeeded }
+            Internal::ActionDone { gate, epoch, result: run(&words, action.timeout).await }
         });
+    }
+
+    /// It ended. A failure stays in the status for as long as its handoff is at hand: nobody runs it again.
+    pub(super) fn action_done(&mut self, gate: GateId, epoch: Epoch, result: Result<(), String>) {
+        let succeeded = result.is_ok();
+        if let Err(why) = &result {
+            let resource = &self.gates.get(gate).name.resource;
+            tracing::error!(%resource, %epoch, %why, "the fence action failed");
+        }
+        self.gates.note_action_error(gate, result.err().map(|why| (epoch, why.into())));
+        self.drive(gate, Event::ActionDone(epoch, succeeded));
     }
 }
 

@@ -202,7 +202,7 @@ impl Control {
         }
         if *handoff.claim() != crate::fence::handoff::Claim::Standing {
             return Err(CommandError::Conflict(
-                "the record of another door keeps this one shut: see `epochgate doors forget`".to_owned(),
+                "the record of another door keeps this one shut: `epochgate status` says what ends that".to_owned(),
             ));
         }
         tracing::warn!(%resource, %epoch, "an operator opens the gate, accepting that writes may be reordered");

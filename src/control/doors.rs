@@ -217,7 +217,7 @@ impl Control {
         if door.blocked_by.as_deref() != Some(by.as_str()) {
             tracing::warn!(
                 target = %door.name.target, blocked_by = %by,
-                "shut: the record of another door stands; if that one is dead, say so with `epochgate doors forget`"
+                "shut: the record of another door stands; `epochgate status` says what ends that"
             );
             door.blocked_by = Some(by.clone());
         }

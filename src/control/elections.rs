@@ -80,8 +80,9 @@ impl Control {
             Ok(Campaigned::Unbelievable { floor, door, epoch }) => {
                 tracing::error!(
                     %resource, %floor, %door, epoch,
-                    "no election: a door's floor is more than 1000000 above the epoch. A restored coordinator and a \
-                     forged report look alike here: look at the door, then use `epochgate rebase`"
+                    "no election: a floor on record is more than 1000000 above the epoch. A restored coordinator and a \
+                     forged report look alike here; the door may be gone, or never have been: `epochgate status` names \
+                     the key and what to do"
                 );
                 self.writer.set(resource, State::Due(now.plus(OPERATOR_RETRY)));
             }

@@ -12,7 +12,7 @@ use crate::coordinator::records::EpochRecord;
 use crate::event::Event as Said;
 use crate::fence::floor::Memory;
 use crate::fence::gate::{Cause, Order};
-use crate::fence::handoff::{By, Claim, Effect, Event, Handoff, Policy, Reading, Start};
+use crate::fence::handoff::{By, Claim, Effect, Event, Handoff, Persist, Policy, Reading, Start};
 use crate::fence::mechanism::{Mechanism, Mechanisms};
 use crate::fence::{Epoch, Moment, Resource};
 use crate::mailbox::{GateId, GateName, ToWorker};
@@ -24,6 +24,8 @@ pub struct GateState {
     pub(super) settings: Arc<ResourceSettings>,
     pub(super) audit: bool,
     pub(super) last: Option<LastHandoff>,
+    /// Why the fence action of this epoch's handoff failed.
+    pub(super) action_error: Option<(Epoch, Arc<str>)>,
     closes: bool,
     pub(super) shared: bool,
     times: Times,
@@ -36,7 +38,27 @@ struct Times {
     learned: Option<Moment>,
     fenced: Option<Moment>,
     drained: Option<(Moment, By)>,
+    marked: Option<Moment>,
     opened: Option<(Moment, By)>,
+}
+
+impl Times {
+    /// How the handoff went whose order to open is out `now`; none where its beginning was not seen.
+    fn done(self, epoch: Epoch, now: Moment) -> Option<LastHandoff> {
+        let (learned, fenced, (opened, by)) = (self.learned?, self.fenced?, self.opened?);
+        let drained = self.drained.map_or(opened, |(at, _)| at);
+        let marked = self.marked.map_or(opened, |at| at.max(drained));
+        Some(LastHandoff {
+            epoch,
+            at: opened,
+            fence: fenced.since(learned),
+            drain: drained.since(fenced),
+            mark: marked.since(drained),
+            doors: opened.since(marked),
+            open: now.since(opened),
+            by,
+        })
+    }
 }
 
 /// How the last handoff went.
@@ -52,6 +74,8 @@ pub struct LastHandoff {
     pub drain: Duration,
     /// From then until that was on disk.
     pub mark: Duration,
+    /// From then until the other doors had drained too.
+    pub doors: Duration,
     /// From then until the order to open was out.
     pub open: Duration,
     /// What ended the drain.
@@ -94,6 +118,10 @@ impl Gates {
 
     pub(super) fn get(&self, gate: GateId) -> &GateState {
         &self.all[gate.0]
+    }
+
+    pub(super) fn note_action_error(&mut self, gate: GateId, error: Option<(Epoch, Arc<str>)>) {
+        self.all[gate.0].action_error = error;
     }
 
     pub(super) fn ids(&self) -> impl Iterator<Item = GateId> + use<> {
@@ -186,8 +214,17 @@ impl GateState {
             closes,
             shared,
             last: None,
+            action_error: None,
             times: Times::default(),
             wakes: None,
+        }
+    }
+
+    /// The floor file has the mark: what comes until the gate opens is waiting for others.
+    fn note_mark(&mut self, persist: &Persist, now: Moment) {
+        let at_hand = self.handoff.term() == Some(&persist.term);
+        if at_hand && (persist.drained || persist.forced) {
+            self.times.marked.get_or_insert(now);
         }
     }
 }
@@ -208,6 +245,9 @@ impl Control {
     /// Tells a gate's machine what happened and does what it says.
     pub(super) fn drive(&mut self, gate: GateId, event: Event) {
         let now = self.clock.now();
+        if let Event::Persisted(persist) = &event {
+            self.gates.all[gate.0].note_mark(persist, now);
+        }
         let effects = self.gates.all[gate.0].handoff.on(event, now);
         for effect in effects {
             self.perform(gate, effect, now);
@@ -292,20 +332,7 @@ impl Control {
     /// Every worker has its order to open.
     fn handoff_done(&mut self, gate: GateId, name: &GateName, epoch: Epoch) {
         let state = &mut self.gates.all[gate.0];
-        let times = std::mem::take(&mut state.times);
-        let (Some(learned), Some(fenced), Some((opened, by))) = (times.learned, times.fenced, times.opened) else {
-            return;
-        };
-        let drained = times.drained.map_or(opened, |(at, _)| at);
-        let last = LastHandoff {
-            epoch,
-            at: opened,
-            fence: fenced.since(learned),
-            drain: drained.since(fenced),
-            mark: opened.since(drained),
-            open: self.clock.now().since(opened),
-            by,
-        };
+        let Some(last) = std::mem::take(&mut state.times).done(epoch, self.clock.now()) else { return };
         state.last = Some(last);
         self.say(Said::HandoffDone {
             resource: name.resource.clone(),
@@ -314,8 +341,9 @@ impl Control {
             fence: last.fence,
             drain: last.drain,
             mark: last.mark,
+            doors: last.doors,
             open: last.open,
-            by,
+            by: last.by,
         });
     }
 
@@ -414,5 +442,28 @@ impl Control {
 
     pub(super) fn keeps(&self, mechanism: Mechanism) -> bool {
         self.mechanisms.keeps(mechanism)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_for_other_doors_is_not_booked_as_the_disks() {
+        let at = |ms: u64| Moment::from_nanos(ms * 1_000_000);
+        let times = Times {
+            learned: Some(at(0)),
+            fenced: Some(at(1)),
+            drained: Some((at(3), By::Answers)),
+            marked: Some(at(6)),
+            opened: Some((at(40_006), By::Answers)),
+        };
+        let last = times.done(Epoch::FIRST, at(40_007)).expect("all is known");
+        let spans = [last.fence, last.drain, last.mark, last.doors, last.open];
+        assert_eq!(spans.map(|span| span.as_millis()), [1, 2, 3, 40_000, 1]);
+        let unmarked = Times { marked: None, ..times }.done(Epoch::FIRST, at(40_007)).expect("all is known");
+        assert_eq!((unmarked.mark.as_millis(), unmarked.doors), (40_003, Duration::ZERO));
+        assert!(Times { fenced: None, ..times }.done(Epoch::FIRST, at(40_007)).is_none());
     }
 }

@@ -17,7 +17,7 @@
 //! | [`reports`] | what this process's doors publish |
 //! | [`action`] | fence actions |
 //! | [`pings`] | whether the workers still answer |
-//! | [`account`] | what `status` says |
+//! | [`account`], [`words`] | what `status` says, in numbers and for people |
 //! | [`calls`] | what the admin side asks for |
 
 mod account;
@@ -38,6 +38,7 @@ mod reports;
 mod stepping;
 #[cfg(test)]
 mod tests;
+mod words;
 mod writer;
 
 use std::sync::Arc;
@@ -123,7 +124,7 @@ enum Internal {
     Registered { resources: Vec<Resource>, lease: Lease, result: Result<Committed, StoreError> },
     Resigned { resource: Resource, term: Term, result: Result<bool, StoreError> },
     Reported { gates: Vec<GateId>, result: Result<Committed, StoreError> },
-    ActionDone { gate: GateId, epoch: Epoch, succeeded: bool },
+    ActionDone { gate: GateId, epoch: Epoch, result: Result<(), String> },
     Drained(stepping::Step),
     Left,
 }
@@ -337,9 +338,7 @@ impl Control {
             Internal::Registered { resources, lease, result } => self.registered(resources, lease, result),
             Internal::Resigned { resource, term, result } => self.resigned(&resource, &term, result),
             Internal::Reported { gates, result } => self.reported(gates, result),
-            Internal::ActionDone { gate, epoch, succeeded } => {
-                self.drive(gate, crate::fence::handoff::Event::ActionDone(epoch, succeeded));
-            }
+            Internal::ActionDone { gate, epoch, result } => self.action_done(gate, epoch, result),
             Internal::Drained(step) => self.writes_are_over(step),
             Internal::Left => self.left(),
         }

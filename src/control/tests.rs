@@ -5,6 +5,7 @@ mod late;
 mod leaving;
 mod older;
 mod proofs;
+mod told;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -145,6 +145,7 @@ mod tests {
                 fence: ms(1),
                 drain: ms(2),
                 mark: ms(3),
+                doors: ms(5),
                 open: ms(4),
                 by: By::Answers,
             },

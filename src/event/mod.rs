@@ -164,6 +164,9 @@ pub enum Event {
         drain: Duration,
         #[serde(with = "written::nanos", rename = "mark_ns")]
         mark: Duration,
+        /// Waiting for other doors; a history of an earlier version has it in `mark`.
+        #[serde(with = "written::nanos", rename = "doors_ns", default)]
+        doors: Duration,
         #[serde(with = "written::nanos", rename = "open_ns")]
         open: Duration,
         by: By,

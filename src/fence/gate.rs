@@ -372,8 +372,8 @@ impl Gate {
     fn shut(&self, cause: &Cause, given: Option<Epoch>) -> Box<Refusal> {
         let (detail, blocked_by) = match cause {
             Cause::Blocked(door) => (
-                "the record of another door of this target stands: it may still write; if it is dead, say so with \
-                 `epochgate doors forget`",
+                "the record of another door of this target stands: it may still write; `epochgate status` at this guard \
+                 says what ends that",
                 Some(Arc::clone(door)),
             ),
             Cause::Joining => ("this door has not joined its target yet", None),

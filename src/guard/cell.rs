@@ -228,7 +228,7 @@ impl GateCell {
             return None;
         }
         let holders = running::holders(&state.running, &state.lost, state.gate.floor());
-        Some(GateAccount { gate, in_flight, lost, held, holders })
+        Some(GateAccount { gate, in_flight, lost, lost_until: state.gate.wakes_at(), held, holders })
     }
 
     /// The next order: resolves on every one that comes after this call.

@@ -18,7 +18,7 @@ use crate::fence::{Outcome, Reason, Resource};
 use crate::protocol::CutReason;
 
 /// The phases of a handoff, in order.
-pub(super) const PHASES: [&str; 4] = ["fence", "drain", "mark", "open"];
+pub(super) const PHASES: [&str; 5] = ["fence", "drain", "mark", "doors", "open"];
 
 /// Beyond so many resources no gauge is kept for each.
 const MANY_RESOURCES: usize = 200;
@@ -179,7 +179,10 @@ pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::E
             coordinator_up: families
                 .add(IntGauge::with_opts(opts("coordinator_up", "1 while the coordinator answers."))?)?,
             drain_waits_for_door: families.add(IntGaugeVec::new(
-                opts("drain_waits_for_door", "1 while a shared door has drained and waits for this other one."),
+                opts(
+                    "drain_waits_for_door",
+                    "1 while a shared door has drained and waits for this other one; - is one not on record.",
+                ),
                 &["resource", "door"],
             )?)?,
             resources: resource_gauges(families, guarded, stamped)?,
@@ -283,6 +286,11 @@ fn resource_gauges(
             &families.all,
         )?,
         is_leader: families.gauge("is_leader", "1 while the writer of this process leads.", stamped)?,
+        is_armed: families.gauge(
+            "is_armed",
+            "1 while the writer of this process leads and every door has drained its epoch.",
+            stamped,
+        )?,
         session_deadline: families.time(
             "session_deadline_timestamp_seconds",
             "Until when the writer of this process may stamp, 0 where it does not lead.",
@@ -300,6 +308,11 @@ fn resource_gauges(
         )?,
         held_writes: families.gauge("held_writes", "Writes held until the gate opens.", guarded)?,
         gate_open: families.gauge("gate_open", "1 while the gate admits writes of the newest epoch.", guarded)?,
+        fence_action_failed: families.gauge(
+            "fence_action_failed",
+            "1 while a handoff goes on whose fence action failed.",
+            guarded,
+        )?,
     }))
 }
 

@@ -18,11 +18,13 @@ pub(super) struct ResourceGauges {
     pub epoch: IntGaugeVec,
     pub epoch_confirmed: GaugeVec,
     pub is_leader: IntGaugeVec,
+    pub is_armed: IntGaugeVec,
     pub session_deadline: GaugeVec,
     pub in_flight_writes: IntGaugeVec,
     pub lost_writes: IntGaugeVec,
     pub held_writes: IntGaugeVec,
     pub gate_open: IntGaugeVec,
+    pub fence_action_failed: IntGaugeVec,
 }
 
 /// What the gauges of one resource are to show.
@@ -43,6 +45,8 @@ pub struct ResourceLevels {
 pub struct LeaderLevels {
     /// Whether this process' writer leads.
     pub leads: bool,
+    /// Whether its term is armed.
+    pub armed: bool,
     /// Until when it may stamp, in seconds since 1970; 0 where it does not lead.
     pub deadline: f64,
 }
@@ -52,6 +56,8 @@ pub struct LeaderLevels {
 pub struct GateLevels {
     /// Whether every gate is open.
     pub open: bool,
+    /// Whether the fence action of a handoff that goes on has failed.
+    pub action_failed: bool,
     /// Writes at the target.
     pub in_flight: u64,
     /// Writes that ended without an answer and still count.
@@ -70,10 +76,12 @@ impl ResourceGauges {
         self.epoch_confirmed.with_label_values(&[resource]).set(levels.confirmed);
         if let Some(leader) = &levels.leader {
             set(&self.is_leader, u64::from(leader.leads));
+            set(&self.is_armed, u64::from(leader.armed));
             self.session_deadline.with_label_values(&[resource]).set(leader.deadline);
         }
         if let Some(gate) = &levels.gate {
             set(&self.gate_open, u64::from(gate.open));
+            set(&self.fence_action_failed, u64::from(gate.action_failed));
             set(&self.in_flight_writes, gate.in_flight);
             set(&self.lost_writes, gate.lost);
             set(&self.held_writes, gate.held);

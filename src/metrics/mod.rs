@@ -176,9 +176,9 @@ impl Sink for Metrics {
                     self.floor_write_failures.with_label_values(&[self.label(Some(resource))]).inc();
                 }
             }
-            Event::HandoffDone { resource, fence, drain, mark, open, .. } => {
+            Event::HandoffDone { resource, fence, drain, mark, doors, open, .. } => {
                 let resource = self.label(Some(resource));
-                for (phase, took) in families::PHASES.into_iter().zip([fence, drain, mark, open]) {
+                for (phase, took) in families::PHASES.into_iter().zip([fence, drain, mark, doors, open]) {
                     self.handoff_duration.with_label_values(&[resource, phase]).observe(took.as_secs_f64());
                 }
             }

@@ -254,6 +254,7 @@ fn what_happens_to_a_resource_is_counted() {
             fence: ms(1),
             drain: ms(250),
             mark: ms(3),
+            doors: ms(5000),
             open: ms(4),
             by: By::Answers,
         },
@@ -267,6 +268,8 @@ fn what_happens_to_a_resource_is_counted() {
         ("epochgate_forced_opens_total{resource=\"orders\"}", 1.0),
         ("epochgate_floor_write_failures_total{resource=\"orders\"}", 1.0),
         ("epochgate_handoff_duration_seconds_sum{phase=\"drain\",resource=\"orders\"}", 0.25),
+        ("epochgate_handoff_duration_seconds_sum{phase=\"mark\",resource=\"orders\"}", 0.003),
+        ("epochgate_handoff_duration_seconds_sum{phase=\"doors\",resource=\"orders\"}", 5.0),
         ("epochgate_handoff_duration_seconds_count{phase=\"fence\",resource=\"orders\"}", 1.0),
     ] {
         assert_eq!(value(&metrics, sample), Some(expected), "{sample}");

@@ -180,7 +180,7 @@ impl Between for LearnsInParts {
     }
 }
 
-fn shared_guard() -> Arc<Listener> {
+pub(super) fn shared_guard() -> Arc<Listener> {
     let mut listener = Arc::unwrap_or_clone(guard());
     let Role::Guard(settings) = &mut listener.role else { panic!("it is one") };
     (settings.shared, settings.on_coordinator_loss) = (true, GuardLoss::Close);
