@@ -207,6 +207,29 @@ fn a_fence_action_that_fails_opens_nothing() {
 }
 
 #[test]
+fn a_fence_action_that_was_mended_runs_again_for_the_next_epoch() {
+    let folder = tempfile::tempdir().unwrap();
+    let mended = folder.path().join("mended");
+    let action = format!("orders: {{ fence_action: {{ command: [test, -e, {:?}] }} }}", mended.display().to_string());
+    let Hanging { _scene, upstream, mut guard, b, a, old } = Hanging::start(&action);
+    guard.process.await_words("the fence action failed", LONG);
+    assert_eq!(old.join().unwrap(), 502);
+    eventually("it says what to do", LONG, || {
+        guard.gate()["waits_for"]
+            .as_str()
+            .is_some_and(|words| words.contains("`epochgate step-down --resource orders`"))
+    });
+    fs::write(&mended, "").unwrap();
+    eventually("the other is a candidate", LONG, || b.post(STEP_DOWN).status == 200);
+    a.await_armed("orders");
+    let resource = guard.resource("orders");
+    assert_eq!((&resource["last_handoff"]["epoch"], &resource["last_handoff"]["by"]), (&"3".into(), &"action".into()));
+    assert!(resource["gate"].get("fence_action_error").is_none(), "{resource}");
+    assert_eq!(guard.metric("forced_opens_total"), 0.0);
+    upstream.open("old");
+}
+
+#[test]
 fn doors_are_listed_and_a_dead_ones_record_keeps_the_next_shut() {
     let scene = Scene::embedded();
     let upstream = Upstream::start();

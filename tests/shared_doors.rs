@@ -201,6 +201,35 @@ fn where_lapsed_doors_hold_an_operator_has_to_say_that_one_is_dead() {
 }
 
 #[test]
+fn beside_a_door_that_was_forced_the_next_epoch_opens_with_a_proof() {
+    let mut world = World::embedded();
+    let (east, west) = (shared(&world, "east").start(), shared(&world, "west").start());
+    let (one, first) = world.elect("orders-a");
+    east.await_open(&one);
+    west.await_open(&one);
+    world.upstream.next("/old", "apply=@old");
+    let old = east.write("/old", Some(&first));
+    world.await_arrival("/old");
+    let (two, _) = world.elect("orders-b");
+    east.await_gate("it drains", |gate| gate["phase"] == "draining");
+    assert_eq!(east.post("/api/v1/gate/open?resource=orders&accept-reordering=true").status, 200);
+    east.await_open(&two);
+    west.await_gate("it says what ends its wait, the proof first", |gate| {
+        let words = gate["waits_for"].as_str().unwrap_or_default();
+        let proof = words.find("step-down --resource orders");
+        proof.is_some() && proof < words.find("gate open --resource orders")
+    });
+    world.upstream.open("old");
+    assert_eq!(answered(old), 200);
+    let (three, third) = world.elect("orders-a");
+    east.await_open(&three);
+    west.await_open(&three);
+    assert_eq!(west.resource()["gate"]["drained"], east.resource()["gate"]["drained"]);
+    assert_eq!(west.put("/new", &third).status, 200);
+    in_order(&world);
+}
+
+#[test]
 fn a_sole_door_and_shared_ones_keep_each_other_shut() {
     let mut world = World::embedded();
     let sole = world.guard("sole").start();
