@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use epochgate::coordinator::keys;
 use epochgate::coordinator::records::{Report, to_value};
-use epochgate::coordinator::store::{Change, Txn};
+use epochgate::coordinator::store::{Change, Keys, Range, Txn};
 use epochgate::fence::Epoch;
 use serde_json::Value;
 use support::process::{LONG, Launch, Process, eventually};
@@ -83,17 +83,91 @@ fn what_cannot_be_proved_is_said_and_is_no_success() {
     let mut world = World::embedded();
     let guard = world.guard("guard").start();
     let audit = world.guard("audit").listener("mode: audit").start();
-    let (one, _) = world.elect("orders-a");
+    let (one, first) = world.elect("orders-a");
     guard.await_open(&one);
     let mut beside = fence(&audit, &["--wait", "--release"]).start();
     assert_eq!(beside.wait(LONG).code(), Some(1), "{}", beside.recent());
-    assert_eq!(said(&beside)["proved"], false, "one that only counts lets everything through");
+    let proof = said(&beside);
+    assert_eq!((&proof["proved"], &proof["reason"]), (&false.into(), &"audit_door".into()), "{proof}");
+    assert_eq!(guard.put("/on", &first).status, 200, "nothing was elected: the leader leads on");
 
-    let empty = World::embedded();
-    let nobody = empty.guard("nobody").prepare();
-    let mut alone = fence(&nobody, &["--wait", "--timeout", "300ms", "--release"]).start();
+    // One that comes while it waits is no proof either.
+    drop(audit);
+    let world = World::embedded();
+    let guard = world.guard("guard").start();
+    let writer = world.stamp("orders-a", guard.address).start();
+    writer.await_leadership();
+    world.upstream.next("/slow", "apply=@slow");
+    let slow = writer.write("/slow", None);
+    world.await_arrival("/slow");
+    let mut waiting = fence(&guard, &["--wait", "--release"]).start();
+    waiting.await_words("waits for older writes to end", LONG);
+    let _audit = world.guard("audit").listener("mode: audit").start();
+    world.upstream.open("slow");
+    assert_eq!(waiting.wait(LONG).code(), Some(1), "{}", waiting.recent());
+    assert_eq!(said(&waiting)["reason"], "audit_door", "one that only counts lets everything through");
+    assert_eq!(answered(slow), 200);
+}
+
+/// A name that nobody knows is a typo: nothing is waited for, and nothing written.
+#[test]
+fn a_resource_that_nobody_knows_is_refused_before_anything_is_elected() {
+    let world = World::embedded();
+    let guard = world.guard("guard").start();
+    for more in [&["--wait"][..], &[]] {
+        let mut typo = Launch::epochgate("typo")
+            .args(["fence", "--resource", "order", "-c"])
+            .arg(&guard.config)
+            .args(more)
+            .start();
+        assert_eq!(typo.wait(LONG).code(), Some(1), "{}", typo.recent());
+        let words = typo.stdout();
+        assert!(words.contains("nothing is on record of order") && words.contains("are of orders"), "{words}");
+    }
+    let key = keys::epoch(&"order".parse().unwrap());
+    let ranges = vec![Range::all(Keys::One(key))];
+    let read = world.terms.with_store(|store| async move { store.read(ranges).await }).unwrap();
+    assert!(read.ranges[0].is_empty(), "no epoch of it is left behind");
+
+    let admin = guard.admin.to_string();
+    let args = ["rebase", "--resource", "order", "--to", "5", "--admin", &admin];
+    let mut rebase = Launch::epochgate("rebase").args(args).start();
+    assert_eq!(rebase.wait(LONG).code(), Some(1));
+    let words = rebase.recent();
+    assert!(words.contains("nothing is on record of order") && !words.contains("by itself"), "{words}");
+}
+
+/// A guard that is only started anew is waited for; the limit, the reason and what ends the hold are said.
+#[test]
+fn whoever_gives_up_is_told_of_the_hold() {
+    let mut world = World::embedded();
+    world.elect("orders-a");
+    let nobody = world.guard("nobody").prepare();
+    let mut alone = fence(&nobody, &["--wait", "--timeout", "300ms", "--ttl", "30s"]).start();
     assert_eq!(alone.wait(LONG).code(), Some(1), "{}", alone.recent());
     assert!(alone.stderr().contains("a guard of the resource that is alive"), "{}", alone.stderr());
+    let proof = said(&alone);
+    assert_eq!((&proof["reason"], &proof["held_s"]), (&"timeout".into(), &30.into()), "{proof}");
+
+    let words = |more: &[&str]| {
+        let args = ["fence", "--resource", "orders", "-c"];
+        Launch::epochgate("fence").args(args).arg(&nobody.config).args(more).start()
+    };
+    let mut stopped = words(&["--wait"]);
+    stopped.await_words("waiting for", LONG);
+    stopped.terminate();
+    assert_eq!(stopped.wait(LONG).code(), Some(1), "{}", stopped.recent());
+    let said = stopped.stdout();
+    assert!(said.starts_with("not proved: interrupted; no proof yet from a guard of the resource"), "{said}");
+    assert!(said.contains("for 60 s; to end that now: epochgate fence --resource orders --release -c"), "{said}");
+
+    let mut elected = words(&[]);
+    assert_eq!(elected.wait(LONG).code(), Some(0), "{}", elected.recent());
+    assert!(elected.stdout().contains("promote only after --wait"), "{}", elected.stdout());
+    assert!(!elected.recent().contains("admitted"), "nobody knows what guards admit: {}", elected.recent());
+    let mut released = words(&["--release"]);
+    assert_eq!(released.wait(LONG).code(), Some(0), "{}", released.recent());
+    assert!(released.stdout().contains("the hold is over"), "{}", released.stdout());
 }
 
 #[test]

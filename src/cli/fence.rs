@@ -1,14 +1,16 @@
 //! `epochgate fence`: a term without a writer, and the proof that nothing older can land.
 
+mod words;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Value, json};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::exit::Exit;
 use super::options::Output;
-use super::paint::{self, GOOD, WARNING, plain};
+use super::paint::plain;
 use super::{block_on, complain, put_out, start};
 use crate::clock::{HostClock, HostEntropy};
 use crate::config::units;
@@ -16,10 +18,11 @@ use crate::config::{Config, Overrides, Single};
 use crate::coordinator::agreement::{Patience, Proof};
 use crate::coordinator::doors::Sightings;
 use crate::coordinator::election::{Tools, resign};
-use crate::coordinator::fencing::{Fence, FenceError, Progress, fence, look, release};
+use crate::coordinator::fencing::{Fence, FenceError, Progress, fence, look, on_record, release};
 use crate::coordinator::store::{Store, StoreError};
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Resource, WriterId};
+use words::{Said, Unproved, say, say_elected};
 
 /// How often the doors are asked while they drain.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -27,9 +30,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Ends every leadership of a resource, and proves that nothing old can land any more
 ///
 /// For orchestrators: say it before a promotion. It elects a term that has no writer, above every other, in the place of
-/// whoever leads: from then on the guards refuse the old leader's writes. With --wait it returns once every guard has
-/// proved that no older write can take effect any more (exit 0), and says so if that cannot be proved (exit 1). The
-/// term is held for a while, so that nobody is elected before you are ready; --release gives it up.
+/// whoever leads. A guard refuses the old leader's writes once it has heard of that term; one that is cut off from the
+/// coordinator has not heard of it. So promote only after --wait: it returns once every guard has proved that no older
+/// write can take effect any more (exit 0), and says so if that cannot be proved (exit 1). The term is held for a while,
+/// proved or not, so that nobody is elected before you are ready; --release gives it up.
 #[derive(Args, Debug)]
 #[command(
     group = start::coordinator(),
@@ -131,16 +135,24 @@ async fn carry_out(args: &FenceArgs, config: &Config) -> Result<Exit, FenceError
         let what = if ended { "the hold is over" } else { "no hold of that name: nothing was done" };
         return Ok(super::print(&format!("{}: {what}\n", args.resource)));
     }
+    if let Some(hopeless) = hopeless(args, store.as_ref()).await? {
+        return Ok(told(args, &hopeless));
+    }
     let tools = Tools { store: Arc::clone(&store), clock, entropy, mechanisms: Mechanisms::all() };
     // While it waits it renews a lease of the usual length; the hold begins when it is done.
     let ttl = if args.release { config.coordinator.lease_ttl } else { args.ttl };
     let held = fence(&tools, &args.resource, &args.holder, ttl).await?;
-    say_fenced(&args.resource, &held);
+    say_elected(&args.resource, &held);
     if !args.wait {
-        return Ok(told(args, &held, None));
+        return Ok(told(args, &Said::Elected(&held)));
     }
     let patience = Patience { lapsed: config.lapsed, mechanisms: Mechanisms::all() };
-    let progress = match wait(args, store.as_ref(), &held, patience).await {
+    let mut progress = None;
+    let waited = tokio::select! {
+        waited = wait(args, store.as_ref(), &held, patience, &mut progress) => waited,
+        () = told_to_stop() => Ok(Err(Unproved::Interrupted)),
+    };
+    let ended = match waited {
         Err(error @ FenceError::Over(_)) => {
             // Nobody is to wait for a term that comes to nothing. Where that fails, its lease ends.
             let _ = resign(store.as_ref(), &args.resource, &held.term).await;
@@ -153,7 +165,30 @@ async fn carry_out(args: &FenceArgs, config: &Config) -> Result<Exit, FenceError
     } else {
         store.keep_alive(held.lease.id).await.map_err(|error| over(error, &held))?;
     }
-    Ok(told(args, &held, Some(&progress)))
+    Ok(told(args, &Said::Waited(&held, progress.as_ref(), ended)))
+}
+
+/// Whether there will be no proof whatever is elected: then nobody loses the leadership for it.
+async fn hopeless(args: &FenceArgs, store: &dyn Store) -> Result<Option<Said<'static>>, FenceError> {
+    let before = on_record(store, &args.resource).await?;
+    if !before.is_known {
+        return Ok(Some(Said::Refused(Unproved::UnknownResource, before)));
+    }
+    let audits = args.wait && before.doors.iter().any(|door| !door.enforces);
+    Ok(audits.then_some(Said::Refused(Unproved::AuditDoor, before)))
+}
+
+/// SIGTERM or Ctrl-C: the term stays elected all the same, which has to be said.
+async fn told_to_stop() {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        // Then a signal ends it as the system does.
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 fn over(error: StoreError, held: &Fence) -> FenceError {
@@ -164,33 +199,38 @@ fn over(error: StoreError, held: &Fence) -> FenceError {
 }
 
 /// Until it is proved, can't be, or the time is over. Rides out a coordinator that is away for less than the lease.
-async fn wait(args: &FenceArgs, store: &dyn Store, held: &Fence, patience: Patience) -> Result<Progress, FenceError> {
+/// `seen` is what was last seen of the doors.
+async fn wait(
+    args: &FenceArgs,
+    store: &dyn Store,
+    held: &Fence,
+    patience: Patience,
+    seen: &mut Option<Progress>,
+) -> Result<Result<(), Unproved>, FenceError> {
     let began = Instant::now();
     let (mut renewed, mut said) = (Instant::now(), String::new());
     let mut sightings = Sightings::default();
     loop {
         let looked = look(store, &args.resource, &held.term, (&mut sightings, patience), &HostClock).await;
-        match looked {
+        let now = match looked {
             Ok((progress, _)) => {
-                let late = args.timeout.is_some_and(|limit| began.elapsed() >= limit);
-                let cannot = progress.proof != Proof::Drained || progress.is_proved();
-                let forced = progress.proof == Proof::Forced;
-                if progress.is_proved() || forced || late || (!cannot && progress.audits().next().is_some()) {
-                    return Ok(progress);
+                if let Some(ended) = ended(&progress) {
+                    *seen = Some(progress);
+                    return Ok(ended);
                 }
-                let now = waits_for(&progress);
-                if now != said {
-                    eprint_line(&format!("  waiting for {now}"));
-                    said = now;
-                }
+                let now = format!("waiting for {}", words::waits_for(&progress, held.term.epoch));
+                *seen = Some(progress);
+                now
             }
-            Err(FenceError::Store(StoreError::Unreachable(why))) if renewed.elapsed() < held.lease.ttl => {
-                if said != why {
-                    eprint_line(&format!("  {}", plain(&why)));
-                    said = why;
-                }
-            }
+            Err(FenceError::Store(StoreError::Unreachable(why))) if renewed.elapsed() < held.lease.ttl => plain(&why),
             Err(error) => return Err(error),
+        };
+        if args.timeout.is_some_and(|limit| began.elapsed() >= limit) {
+            return Ok(Err(Unproved::Timeout));
+        }
+        if now != said {
+            words::eprint_line(&format!("  {now}"));
+            said = now;
         }
         if renewed.elapsed() >= held.lease.ttl / 3 {
             match store.keep_alive(held.lease.id).await {
@@ -203,93 +243,23 @@ async fn wait(args: &FenceArgs, store: &dyn Store, held: &Fence, patience: Patie
     }
 }
 
-fn waits_for(progress: &Progress) -> String {
+/// Whether looking again is of no use: it is proved, or will not be.
+fn ended(progress: &Progress) -> Option<Result<(), Unproved>> {
     match &progress.proof {
-        Proof::Missing(doors) if !doors.is_empty() => {
-            doors.iter().map(|door| format!("{} before {}", door.id, door.target)).collect::<Vec<_>>().join(", ")
-        }
-        Proof::Missing(_) => "a guard of the resource that is alive".to_owned(),
-        Proof::Forced | Proof::Drained => "nothing".to_owned(),
+        _ if progress.is_proved() => Some(Ok(())),
+        Proof::Forced => Some(Err(Unproved::Forced)),
+        Proof::Drained => Some(Err(Unproved::AuditDoor)),
+        Proof::Missing(_) => None,
     }
-}
-
-fn say_fenced(resource: &Resource, held: &Fence) {
-    let before = match &held.deposed {
-        Some(leader) => format!("{} led at epoch {}", leader.term.writer, leader.term.epoch),
-        None => "nobody led".to_owned(),
-    };
-    let epoch = paint::styled(paint::epoch(held.term.epoch.number()), held.term.epoch);
-    eprint_line(&format!("{resource}: fenced at epoch {epoch} ({before})"));
-}
-
-fn eprint_line(line: &str) {
-    use std::io::Write as _;
-    // Whoever does not read it has the exit code.
-    let _ = writeln!(anstream::stderr().lock(), "{line}");
 }
 
 /// The result on standard output, and the exit code.
-fn told(args: &FenceArgs, held: &Fence, progress: Option<&Progress>) -> Exit {
-    let proved = progress.map(Progress::is_proved);
-    let text = match args.output {
-        Output::Json => format!("{}\n", as_json(args, held, progress)),
-        Output::Table => in_words(args, held, progress),
-    };
-    match put_out(&text) {
+fn told(args: &FenceArgs, said: &Said<'_>) -> Exit {
+    match put_out(&say(args, said)) {
         Err(exit) => exit,
-        Ok(()) if proved == Some(false) => Exit::Failed,
-        Ok(()) => Exit::Ok,
+        Ok(()) if said.is_success() => Exit::Ok,
+        Ok(()) => Exit::Failed,
     }
-}
-
-fn in_words(args: &FenceArgs, held: &Fence, progress: Option<&Progress>) -> String {
-    let epoch = held.term.epoch;
-    let Some(progress) = progress else {
-        return format!(
-            "fenced: nothing below epoch {epoch} is admitted; --wait proves that nothing older is on its way\n"
-        );
-    };
-    if progress.is_proved() {
-        let hold = match args.release {
-            true => "whoever campaigns may be elected now".to_owned(),
-            false => format!("nobody else is elected for {} s", held.lease.ttl.as_secs()),
-        };
-        return format!("{} nothing below epoch {epoch} can land any more; {hold}\n", paint::styled(GOOD, "proved:"));
-    }
-    let audits: Vec<&str> = progress.audits().map(|door| door.name.id.as_str()).collect();
-    let why = match (&progress.proof, audits.as_slice()) {
-        (Proof::Forced, _) => "a guard was opened by force, which proves nothing".to_owned(),
-        (Proof::Missing(_), _) => format!("no word yet from {}", waits_for(progress)),
-        (Proof::Drained, audits) => {
-            format!("{} only counts (mode: audit), and lets everything through", audits.join(", "))
-        }
-    };
-    format!("{} {why}\n", paint::styled(WARNING, "not proved:"))
-}
-
-fn as_json(args: &FenceArgs, held: &Fence, progress: Option<&Progress>) -> Value {
-    let deposed = held.deposed.as_ref().map(|leader| json!({ "id": leader.term.writer, "epoch": leader.term.epoch }));
-    let doors = progress.map(|progress| {
-        let door = |door: &crate::coordinator::fencing::DoorProgress| {
-            json!({ "id": door.name.id, "target": door.name.target, "mode": if door.enforces { "enforce" } else { "audit" },
-                    "alive": door.alive, "floor": door.floor, "drained": door.drained })
-        };
-        progress.doors.iter().map(door).collect::<Vec<_>>()
-    });
-    let mut said = json!({
-        "resource": args.resource, "epoch": held.term.epoch, "nonce": held.term.nonce,
-        "held_s": if args.release { 0 } else { held.lease.ttl.as_secs() },
-    });
-    for (key, value) in [
-        ("deposed", deposed),
-        ("proved", progress.map(|progress| json!(progress.is_proved()))),
-        ("doors", doors.map(Value::from)),
-    ] {
-        if let Some(value) = value {
-            said[key] = value;
-        }
-    }
-    said
 }
 
 fn failed(resource: &Resource, error: &FenceError) -> Exit {
@@ -297,8 +267,8 @@ fn failed(resource: &Resource, error: &FenceError) -> Exit {
         FenceError::Store(StoreError::Unusable(_)) => complain::error(error),
         FenceError::Store(_) => complain::error_with_help(
             error,
-            &"is the coordinator there, and does it answer (epochgate check)? A term may have been elected all the same: \
-              say it again",
+            &"is the coordinator there, and does it answer (epochgate check)? A term may have been elected all the same, \
+              and may be held until its lease runs out: say it again",
         ),
         FenceError::Unbelievable { floor, .. } => complain::error_with_help(
             error,

@@ -4,6 +4,7 @@
 //! Whoever fences takes the leadership from whoever has it and puts nobody in its place. Safety never hangs on the
 //! leader key: the doors refuse the old term as soon as they know of the new one, and the proof is theirs.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::agreement::{Patience, Proof, prove, without_the_gone};
@@ -103,6 +104,10 @@ pub struct DoorProgress {
     pub floor: Option<Epoch>,
     /// What it reported as drained.
     pub drained: Option<Epoch>,
+    /// Whether it has left, or was declared dead.
+    pub left: bool,
+    /// Whether its floor has the number of the term, and is of another one.
+    pub of_another_term: bool,
 }
 
 impl Progress {
@@ -157,18 +162,59 @@ pub async fn look(
         _ if !unknown.is_empty() => Proof::Missing(unknown),
         proof => proof,
     };
-    let progress = |door: &Door| {
-        let said = report(&door.name);
-        DoorProgress {
-            name: door.name.clone(),
-            enforces: door.record.mode == DoorMode::Enforce,
-            alive: door.alive,
-            floor: said.as_ref().map(|report| report.floor),
-            drained: said.and_then(|report| report.drained),
-        }
-    };
-    let doors = doors.iter().filter(|door| door.record.serves(resource)).map(progress).collect();
+    let doors = serving(resource, &doors).map(|door| progress_of(door, report(&door.name), Some(term))).collect();
     Ok((Progress { proof, doors }, read.revision))
+}
+
+fn serving<'a>(resource: &'a Resource, doors: &'a [Door]) -> impl Iterator<Item = &'a Door> {
+    doors.iter().filter(|door| door.record.serves(resource))
+}
+
+fn progress_of(door: &Door, said: Option<Report>, term: Option<&Term>) -> DoorProgress {
+    let another = |report: &Report| term.is_some_and(|term| report.floor == term.epoch && report.nonce != term.nonce);
+    DoorProgress {
+        name: door.name.clone(),
+        enforces: door.record.mode == DoorMode::Enforce,
+        alive: door.alive,
+        left: door.record.left,
+        of_another_term: said.as_ref().is_some_and(another),
+        floor: said.as_ref().map(|report| report.floor),
+        drained: said.and_then(|report| report.drained),
+    }
+}
+
+/// What is on record of a resource, whoever leads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnRecord {
+    /// The doors that serve it.
+    pub doors: Vec<DoorProgress>,
+    /// Whether there is anything: a door, a report of one that was there, or an epoch.
+    pub is_known: bool,
+    /// What the doors of other resources serve, as names and ranges: for whoever has mistyped it.
+    pub others: Vec<String>,
+}
+
+/// Looks what is on record of a resource, before anything is changed.
+///
+/// # Errors
+/// Those of the store.
+pub async fn on_record(store: &dyn Store, resource: &Resource) -> Result<OnRecord, StoreError> {
+    let ranges = vec![
+        Range::all(Keys::One(keys::epoch(resource))),
+        Range::all(Keys::Under(keys::DOORS.to_owned())),
+        Range::all(Keys::Under(keys::reports(resource))),
+    ];
+    let read = store.read(ranges).await?;
+    let [epochs, entries, reports] = read.ranges.as_slice() else {
+        return Ok(OnRecord { doors: Vec::new(), is_known: false, others: Vec::new() });
+    };
+    let all = among(entries);
+    let doors: Vec<DoorProgress> =
+        serving(resource, &all).map(|door| progress_of(door, report_of(reports, resource, &door.name), None)).collect();
+    let others = all.iter().filter(|door| !door.record.serves(resource)).flat_map(|door| door.record.serves.clone());
+    let others: BTreeSet<String> = others.collect();
+    let is_known = !(epochs.is_empty() && reports.is_empty() && doors.is_empty());
+    Ok(OnRecord { doors, is_known, others: others.into_iter().collect() })
 }
 
 fn report_of(reports: &[Entry], resource: &Resource, door: &DoorName) -> Option<Report> {
@@ -207,6 +253,9 @@ pub enum RebaseError {
         /// The epoch, 0 for none.
         epoch: u64,
     },
+    /// There is neither an epoch nor a floor.
+    #[error("nothing is on record of {0}, neither an epoch nor a guard's floor: is that its name?")]
+    Unknown(Resource),
     /// The operator named another number.
     #[error("the highest floor on record is {0}, recorded by door {1}: name it if you believe it")]
     NotThis(Epoch, String),
@@ -228,6 +277,9 @@ pub async fn rebase(
 ) -> Result<u64, RebaseError> {
     let read = store.read(super::election::ranges(resource)).await?;
     let [_, epochs, reports] = read.ranges.as_slice() else { return Err(RebaseError::Overtaken) };
+    if epochs.is_empty() && reports.is_empty() {
+        return Err(RebaseError::Unknown(resource.clone()));
+    }
     let last = epochs.first().and_then(|entry| from_value::<EpochRecord>(&entry.value));
     let epoch = last.map_or(0, |record| record.term.epoch.number());
     let found = reports.iter().filter_map(|entry| Some((entry, from_value::<Report>(&entry.value)?)));
