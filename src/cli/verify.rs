@@ -9,7 +9,7 @@ use super::exit::Exit;
 use super::options::Output;
 use super::paint::{BAD, FAINT, GOOD, HEADING, WARNING, plain, styled};
 use super::{complain, print};
-use crate::verify::read::{self, Read};
+use crate::verify::read::{self, Read, ReadError};
 use crate::verify::{self, Counts, Options, Verdict, Violation};
 
 /// Checks recorded histories against the rules
@@ -29,7 +29,7 @@ Examples:
   epochgate verify guard.jsonl client.jsonl target.jsonl -o json
   epochgate verify --no-clock host-1/guard.jsonl host-2/orders-a.jsonl
 
-Exit codes: 0 no violation, 1 a violation, 2 a file or a line cannot be read.")]
+Exit codes: 0 no violation, 1 a violation, 2 a file or a line cannot be read, or there is none.")]
 pub struct VerifyArgs {
     /// Histories: one JSON object a line
     ///
@@ -55,11 +55,26 @@ pub fn run(args: &VerifyArgs) -> Exit {
     let read = match read::files(&args.files) {
         Ok(read) => read,
         Err(error) => {
-            let help = "every line is one JSON object with `at` and `event`: docs/reference/history.md";
-            complain::error_with_help(&plain(&error.to_string()), &help);
+            complain::error_with_help(&plain(&error.to_string()), &help(&error));
             return Exit::Usage;
         }
     };
+    if read.lines.is_empty() {
+        let help = "a process writes its history where its configuration has `history: FILE`";
+        complain::error_with_help(&"there is no line in these files: nothing was checked", &help);
+        return Exit::Usage;
+    }
+    if !args.no_clock
+        && let Some(line) = read::first_time_of_day(&read.lines)
+    {
+        let what = format!("{}: `at` is a time of day, and other lines have the time since the boot", line.place);
+        complain::error_with_help(
+            &plain(&what),
+            &"write nanoseconds of CLOCK_BOOTTIME, of the same host (in Python: \
+              time.clock_gettime_ns(time.CLOCK_BOOTTIME)), or say --no-clock",
+        );
+        return Exit::Usage;
+    }
     if !args.no_clock
         && let Some(line) = read::first_start_that_went_back(&read.lines)
     {
@@ -76,6 +91,14 @@ pub fn run(args: &VerifyArgs) -> Exit {
     if printed == Exit::Ok && !verdict.is_good() { Exit::Failed } else { printed }
 }
 
+fn help(error: &ReadError) -> &'static str {
+    match error {
+        ReadError::File { .. } => "is the path right, and may this user read it?",
+        ReadError::Twice(_) => "give each file once",
+        ReadError::Line { .. } => "every line is one JSON object with `at` and `event`: docs/reference/history.md",
+    }
+}
+
 fn text(verdict: &Verdict, read: &Read) -> String {
     let mut text = String::new();
     for violation in &verdict.violations {
@@ -87,6 +110,9 @@ fn text(verdict: &Verdict, read: &Read) -> String {
     for place in &read.torn {
         let place = plain(&place.to_string());
         text += &format!("{} {place}: not written to its end, and left out\n", styled(WARNING, "‼"));
+    }
+    for file in &read.empty {
+        text += &format!("{} {}: there is no line in it\n", styled(WARNING, "‼"), plain(file));
     }
     for what in &verdict.not_checked {
         text += &format!("{} not checked: {}\n", styled(WARNING, "‼"), plain(what));
@@ -149,6 +175,7 @@ fn to_json(verdict: &Verdict, read: &Read) -> Value {
         "count": count(verdict),
         "not_checked": verdict.not_checked,
         "torn": read.torn.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "empty": read.empty,
         "counts": {
             "lines": lines, "processes": processes, "starts": starts, "operations": operations,
             "acknowledged": acknowledged, "applied": applied, "terms": terms, "opened": opened,
@@ -175,7 +202,10 @@ mod tests {
 
     #[test]
     fn the_exit_code_says_how_it_went() {
-        assert_eq!(verify("").0, Exit::Ok);
+        assert_eq!(verify("").0, Exit::Usage, "nothing was checked");
+        let today = r#"{"at":1794999814000000000,"event":"recorded","target":"db"}"#;
+        assert_eq!(verify(today).0, Exit::Ok);
+        assert_eq!(verify(&format!("{today}\n{}\n", today.replace("1794999814000000000", "5"))).0, Exit::Usage);
         assert_eq!(verify(APPLIED).0, Exit::Failed);
         assert_eq!(verify("{\"at\":1}\n").0, Exit::Usage);
         let started = r#"{"at":5,"event":"started","id":"a","listeners":[]}"#;

@@ -199,7 +199,7 @@ impl Line {
         let what = if Outside::NAMES.contains(&&*head.event) {
             What::Outside(serde_json::from_str(text)?)
         } else {
-            What::Event(serde_json::from_str(text)?)
+            What::Event(serde_json::from_str(text).map_err(|error| head.explain(error))?)
         };
         let from = head.from.unwrap_or_else(|| Arc::clone(from));
         Ok(Line { at: Moment::from_nanos(head.at), from, what, place })
@@ -218,6 +218,22 @@ struct Head {
     event: String,
     #[serde(default)]
     from: Option<Arc<str>>,
+}
+
+impl Head {
+    /// Where there is no such event: those that people write, who mistype, first.
+    fn explain(&self, error: serde_json::Error) -> serde_json::Error {
+        let said = error.to_string();
+        let Some(known) = said.strip_prefix(&format!("unknown variant `{}`, expected one of ", self.event)) else {
+            return error;
+        };
+        let known = known.split(" at line ").next().unwrap_or_default().replace('`', "");
+        let yours = Outside::NAMES.join(", ");
+        serde::de::Error::custom(format!(
+            "unknown event `{}`: what you write is one of {yours}; what epochgate writes, one of {known}",
+            self.event
+        ))
+    }
 }
 
 fn write_moment<S: serde::Serializer>(moment: &Moment, serializer: S) -> Result<S::Ok, S::Error> {
@@ -306,6 +322,17 @@ mod tests {
         assert_eq!((&*line.from, line.place.to_string()), ("h", "h.jsonl:3".to_owned()));
         assert!(matches!(line.what, What::Event(Event::Drained { .. })));
         assert!(line.to_json().starts_with(r#"{"at":5,"from":"h","event":"drained""#), "{}", line.to_json());
+    }
+
+    #[test]
+    fn a_mistyped_event_is_answered_with_those_that_people_write() {
+        let text = r#"{"at":1,"event":"aplied","target":"db","resource":"orders","seq":1}"#;
+        let said = Line::parse(text, &"h".into(), Place::default()).expect_err("no such event").to_string();
+        assert!(said.starts_with("unknown event `aplied`: what you write is one of sent, ended, received, applied,"));
+        assert!(said.contains("one of started, stopped,") && !said.contains("line"), "{said}");
+        let inside = r#"{"at":5,"event":"drained","resource":"orders","target":"db","epoch":"42","by":"aplied"}"#;
+        let said = Line::parse(inside, &"h".into(), Place::default()).expect_err("no such word").to_string();
+        assert!(!said.contains("event"), "that is another word: {said}");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Reading histories from files, a line at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
@@ -24,6 +24,9 @@ pub enum ReadError {
         /// Why.
         source: io::Error,
     },
+    /// A file is named twice, and every line of it would count twice.
+    #[error("{0}: this file is given twice")]
+    Twice(Arc<str>),
     /// A line is not one of a history.
     #[error("{place}:{column}: {what}")]
     Line {
@@ -43,6 +46,8 @@ pub struct Read {
     pub lines: Vec<Line>,
     /// Lines that a killed process did not write to their end, and that are left out.
     pub torn: Vec<Place>,
+    /// Files without a line.
+    pub empty: Vec<Arc<str>>,
 }
 
 /// Reads files. A line that does not say what process it is of is of the one that its file is named after: its name
@@ -51,12 +56,20 @@ pub struct Read {
 /// # Errors
 /// [`ReadError`], at the first file or line that is wrong.
 pub fn files(paths: &[impl AsRef<Path>]) -> Result<Read, ReadError> {
-    let mut read = Read::default();
+    let (mut read, mut seen) = (Read::default(), BTreeSet::new());
     for (path, from) in paths.iter().zip(names(paths)) {
         let path = path.as_ref();
         let file: Arc<str> = path.display().to_string().into();
+        // What has no such path is no file, or fails to open.
+        if path.canonicalize().is_ok_and(|path| !seen.insert(path)) {
+            return Err(ReadError::Twice(file));
+        }
         let input = File::open(path).map_err(|source| ReadError::File { file: Arc::clone(&file), source })?;
+        let before = read.lines.len();
         read_lines(BufReader::new(input), &file, &from, &mut read)?;
+        if read.lines.len() == before {
+            read.empty.push(file);
+        }
     }
     Ok(read)
 }
@@ -81,6 +94,15 @@ pub fn first_start_that_went_back(lines: &[Line]) -> Option<&Line> {
         *latest = line.at.max(*latest);
         went_back
     })
+}
+
+/// No host has been up for so long, and since 2001 every time of day is beyond it, in nanoseconds.
+const TIME_OF_DAY: Moment = Moment::from_nanos(1_000_000_000_000_000_000);
+
+/// The first line whose `at` is a time of day, where others are of the boot-time clock: they cannot be compared.
+pub fn first_time_of_day(lines: &[Line]) -> Option<&Line> {
+    let is_one = |line: &&Line| line.at >= TIME_OF_DAY;
+    lines.iter().find(is_one).filter(|_| !lines.iter().all(|line| is_one(&line)))
 }
 
 fn names(paths: &[impl AsRef<Path>]) -> Vec<Arc<str>> {
@@ -194,7 +216,7 @@ mod tests {
             (format!("{REWOUND}\n{{\"at\":2,\"ev\n{REWOUND}\n"), "h:2:11: EOF while parsing a string"),
             (format!("{REWOUND}\n{{\"at\":2,\"ev\n"), "h:2:11: EOF while parsing a string"),
             ("{]\n{]\n{]\n".to_owned(), "h:1:2: key must be a string"),
-            (r#"{"at":1,"event":"rewind"}"#.to_owned() + "\n", "unknown variant `rewind`"),
+            (r#"{"at":1,"event":"rewind"}"#.to_owned() + "\n", "unknown event `rewind`"),
         ] {
             let error = read(&text).expect_err(&text);
             assert!(error.contains(said), "{error}");
@@ -210,6 +232,28 @@ mod tests {
         let named = |paths: &[&str]| names(paths).iter().map(|name| (**name).to_owned()).collect::<Vec<_>>();
         assert_eq!(named(&["a/guard-1.jsonl", "b/client"]), ["guard-1", "client"]);
         assert_eq!(named(&["a/history.jsonl", "b/history.jsonl"]), ["a/history.jsonl", "b/history.jsonl"]);
+    }
+
+    #[test]
+    fn a_file_counts_once_and_one_without_a_line_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (one, none) = (folder.path().join("one.jsonl"), folder.path().join("none.jsonl"));
+        std::fs::write(&one, REWOUND).expect("it is in a temporary folder");
+        std::fs::write(&none, "\n").expect("it is in a temporary folder");
+        let read = files(&[one.clone(), none.clone()]).expect("a history");
+        assert_eq!((read.lines.len(), read.empty), (1, vec![none.display().to_string().into()]));
+        let again = folder.path().join(".").join("one.jsonl");
+        let error = files(&[one, none, again]).expect_err("one of them is there twice").to_string();
+        assert!(error.ends_with("one.jsonl: this file is given twice"), "{error}");
+    }
+
+    #[test]
+    fn a_time_of_day_is_noticed() {
+        let now = REWOUND.replace("\"at\":1", "\"at\":1794999814000000000");
+        let read = read(&format!("{REWOUND}\n{now}\n")).expect("a history");
+        assert_eq!(first_time_of_day(&read.lines).map(|line| line.place.line), Some(2));
+        assert!(first_time_of_day(&read.lines[..1]).is_none());
+        assert!(first_time_of_day(&read.lines[1..]).is_none(), "all of one clock can be compared");
     }
 
     #[test]
