@@ -15,11 +15,13 @@
 //! | [`doors`] | I7, I8: what a door remembers, and what it does first |
 //! | [`books`] | I9: what was let in leaves, and nothing goes past the door |
 //! | [`outcome`] | I11, I13: whether it goes on, and what clients were told |
+//! | [`coverage`] | what nobody could look at, because no lines show it |
 //!
 //! A violation is reported only where the history proves it. Where a line may be missing (a process was killed, and had
 //! not written its last events) or two times cannot be compared, nothing is said.
 
 mod books;
+mod coverage;
 mod doors;
 pub mod history;
 mod operations;
@@ -68,6 +70,7 @@ pub fn check(lines: &[Line], options: Options) -> Verdict {
     doors::check(&story, &mut verdict);
     books::check(&story, &mut verdict);
     outcome::check(&story, &mut verdict);
+    coverage::check(&story, &mut verdict);
     verdict.violations.sort_by_key(|violation| violation.invariant);
     verdict
 }

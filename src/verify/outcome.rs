@@ -89,15 +89,19 @@ fn clients_were_told(story: &Story<'_>, verdict: &mut Verdict) {
     if told.is_empty() {
         return;
     }
-    if story.lives.is_empty() || !story.all_lives().all(|life| life.whole) {
-        verdict.not_checked("I13: not everything that refused is there to its end".to_owned());
-        return;
+    let missing = match story.lives.is_empty() {
+        true => Some("no line of a process that refuses is there".to_owned()),
+        false => story.unfinished(story.all_lives()),
+    };
+    if let Some(missing) = missing {
+        return verdict.not_checked(format!("I13, that all that clients were told is on record: {missing}"));
     }
     for (reason, items) in told {
         let recorded = recorded.get(reason).copied().unwrap_or(0);
         if items.len() > recorded {
             let what = format!(
-                "{} clients were refused with {reason}, and {recorded} such refusals are on record",
+                "{} clients were refused with {reason}, and {recorded} such refusals are on record: they were told \
+                 something else than happened, or the file of a process that refused is missing",
                 items.len()
             );
             verdict.add(Invariant::Told, "R7", what, &[items[items.len() - 1].line]);

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::coverage::listed;
 use super::{Line, Options, Outside, What};
 use crate::event::{Event, Listening};
 use crate::fence::{Epoch, Resource};
@@ -106,6 +107,28 @@ impl<'a> Story<'a> {
         targets.next().filter(|_| targets.next().is_none()).cloned()
     }
 
+    /// Every target that a process of the product stands before.
+    pub fn guarded(&self) -> BTreeSet<Arc<str>> {
+        let said =
+            self.all_lives().flat_map(|life| life.listeners.values()).filter_map(|listener| listener.target.clone());
+        said.chain(self.targets.values().flatten().cloned()).collect()
+    }
+
+    /// The processes of some lives that may have done more than their lines say, and why; `None` where there are none.
+    pub fn unfinished<'s>(&self, lives: impl Iterator<Item = &'s Life<'a>>) -> Option<String>
+    where
+        'a: 's,
+    {
+        let names: BTreeSet<&str> = lives.filter(|life| !life.whole).map(|life| &*life.of).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "the lines of {} do not end with `stopped`, and the last may be missing: stop each process in order \
+                 (SIGTERM) before its file is checked",
+                listed(names)
+            )
+        })
+    }
+
     /// Every life of every process.
     pub fn all_lives(&self) -> impl Iterator<Item = &Life<'a>> {
         self.lives.values().flatten()
@@ -113,6 +136,12 @@ impl<'a> Story<'a> {
 }
 
 impl Life<'_> {
+    /// Whether it is of a process that stamps.
+    pub fn stamps(&self) -> bool {
+        let stamped = |item: &Item<'_>| matches!(item.line.what, What::Event(Event::Stamped { .. }));
+        self.listeners.values().any(|listener| listener.target.is_none()) || self.items.iter().any(stamped)
+    }
+
     /// Whether it has a door before this target.
     pub fn guards(&self, target: &str) -> bool {
         self.listeners.values().any(|listener| listener.target.as_deref() == Some(target))

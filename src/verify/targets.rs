@@ -1,6 +1,6 @@
 //! I1 and I2: the order in which a target applied writes, and what it may not apply any more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::history::Taken;
@@ -45,6 +45,12 @@ pub fn check(story: &Story<'_>, verdict: &mut Verdict) {
         for applied in &applied {
             nothing_of_a_closed_epoch(story, &opens, applied, verdict);
         }
+        if applied.iter().any(|applied| opens.has_others(story, applied)) {
+            verdict.not_checked(format!(
+                "I2 at {target}: its doors' lines are in other files than its own, and their times are not compared \
+                 (--no-clock)"
+            ));
+        }
     }
 }
 
@@ -57,22 +63,50 @@ fn places_are_distinct(target: &str, applied: &[Applied<'_>], verdict: &mut Verd
     }
 }
 
-/// I1. What came after an epoch that was opened by force is outside the guarantee, up to the next epoch.
+/// The newest epoch that was applied so far, and what came behind it.
+struct Highest<'a> {
+    epoch: Epoch,
+    write: Applied<'a>,
+    behind: Vec<Applied<'a>>,
+}
+
+/// I1. What came after an epoch that was opened by force is outside the guarantee, up to the next epoch. One write of a
+/// newer epoch puts all that follow behind it: that is one violation.
 fn never_decreasing(story: &Story<'_>, target: &Arc<str>, applied: &[Applied<'_>], verdict: &mut Verdict) {
-    let mut highest: BTreeMap<&Resource, (Epoch, Applied<'_>)> = BTreeMap::new();
+    let mut highest: BTreeMap<&Resource, Highest<'_>> = BTreeMap::new();
     for applied in applied {
         let (resource, Some(epoch)) = (&applied.taken.resource, applied.taken.epoch) else { continue };
-        match highest.get(resource) {
-            Some((above, before)) if epoch < *above => {
-                let what = format!(
-                    "{resource} at {target}: a write of epoch {epoch} was applied (place {}) after one of epoch {above} (place {})",
-                    applied.seq, before.seq
-                );
-                verdict.add(Invariant::Order, "R1", what, &[before.item.line, applied.item.line]);
-            }
+        match highest.get_mut(resource) {
+            Some(highest) if epoch < highest.epoch => highest.behind.push(*applied),
             _ if story.forced.contains(&(Arc::clone(target), resource.clone(), epoch)) => {}
-            _ => drop(highest.insert(resource, (epoch, *applied))),
+            _ => {
+                let now = Highest { epoch, write: *applied, behind: Vec::new() };
+                if let Some(before) = highest.insert(resource, now) {
+                    before.nothing_is_behind(target, resource, verdict);
+                }
+            }
         }
+    }
+    for (resource, highest) in highest {
+        highest.nothing_is_behind(target, resource, verdict);
+    }
+}
+
+impl Highest<'_> {
+    fn nothing_is_behind(&self, target: &str, resource: &Resource, verdict: &mut Verdict) {
+        let Highest { epoch: above, write, behind } = self;
+        let [first, more @ ..] = behind.as_slice() else { return };
+        let Some(epoch) = first.taken.epoch else { return };
+        let mut what = format!(
+            "{resource} at {target}: a write of epoch {epoch} was applied (place {}) after one of epoch {above} (place {})",
+            first.seq, write.seq
+        );
+        let mut lines = vec![write.item.line, first.item.line];
+        if let Some(last) = more.last() {
+            what += &format!("; so were {} more of lower epochs, up to place {}", more.len(), last.seq);
+            lines.push(last.item.line);
+        }
+        verdict.add(Invariant::Order, "R1", what, &lines);
     }
 }
 
@@ -93,7 +127,11 @@ fn nothing_of_a_closed_epoch(story: &Story<'_>, opens: &Opens<'_>, applied: &App
 }
 
 /// When which epoch was opened at a target, by any of its doors, without force.
-struct Opens<'a>(BTreeMap<(Place, &'a str), Vec<Open<'a>>>);
+struct Opens<'a> {
+    by_place: BTreeMap<(Place, &'a str), Vec<Open<'a>>>,
+    /// On which clocks, where there are several.
+    clocks: BTreeMap<Place, BTreeSet<&'a str>>,
+}
 
 struct Open<'a> {
     epoch: Epoch,
@@ -119,13 +157,24 @@ impl<'a> Opens<'a> {
                 }
             }
         }
-        Opens(opens)
+        let mut clocks: BTreeMap<Place, BTreeSet<&'a str>> = BTreeMap::new();
+        for (place, clock) in opens.keys() {
+            clocks.entry(place.clone()).or_default().insert(clock);
+        }
+        Opens { by_place: opens, clocks }
+    }
+
+    /// Whether there are some whose times cannot be compared with that of a write.
+    fn has_others(&self, story: &Story<'a>, applied: &Applied<'a>) -> bool {
+        let place = (Arc::clone(&applied.taken.target), applied.taken.resource.clone());
+        let own = story.clock_of(applied.item.line);
+        self.clocks.get(&place).is_some_and(|clocks| clocks.iter().any(|clock| *clock != own))
     }
 
     /// The highest epoch that was open before a write was applied.
     fn highest_before(&self, story: &Story<'a>, applied: &Applied<'a>) -> Option<(Epoch, Item<'a>)> {
         let place = (Arc::clone(&applied.taken.target), applied.taken.resource.clone());
-        let opens = self.0.get(&(place, story.clock_of(applied.item.line)))?;
+        let opens = self.by_place.get(&(place, story.clock_of(applied.item.line)))?;
         let at = applied.item.line.at;
         let earlier = opens.partition_point(|open| open.item.line.at < at);
         let before = earlier.checked_sub(1).map(|last| opens[last].highest);
