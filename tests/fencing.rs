@@ -52,7 +52,11 @@ fn a_promotion_is_safe_when_it_returns_and_not_before() {
     let proof = said(&waiting);
     assert_eq!((&proof["proved"], &proof["deposed"]["id"]), (&true.into(), &"orders-a".into()));
     assert_eq!(proof["doors"][0]["drained"], proof["epoch"]);
-    assert_eq!(guard.resource()["leader"]["id"], "fence", "nobody else is elected while it is held");
+    assert_eq!(guard.resource()["leader"], serde_json::json!({"id": "fence", "held": true}), "nobody else is elected");
+    eventually("clients are not sent to it", LONG, || {
+        let answer = writer.write("/more", None).join().unwrap().unwrap();
+        answer.text().contains("held (epochgate fence)") && !answer.text().contains("\"leader\"")
+    });
 
     let mut released = Launch::epochgate("release")
         .args(["fence", "--resource", "orders", "--release", "-c"])
@@ -196,7 +200,7 @@ fn a_floor_beyond_belief_stops_elections_until_an_operator_names_it() {
     let txn = Txn { compares: vec![], changes: vec![put] };
     world.terms.with_store(|store| async move { store.commit(txn).await }).unwrap();
     let mut writer = world.stamp("orders-a", guard.address).start();
-    writer.process().await_words("epochgate rebase", LONG);
+    writer.process().await_words("no election: a floor on record", LONG);
     let mut stuck = fence(&guard, &["--wait"]).start();
     assert_eq!(stuck.wait(LONG).code(), Some(1));
     assert!(stuck.stderr().contains("epochgate rebase --resource orders --to 4000042"), "{}", stuck.stderr());

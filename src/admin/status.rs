@@ -139,11 +139,14 @@ pub struct Leader {
     /// Where its sidecar listens, where it said so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<Arc<str>>,
+    /// Whether there is no writer: `epochgate fence` holds the leadership, so that nobody is elected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 impl From<LeaderHint> for Leader {
     fn from(hint: LeaderHint) -> Leader {
-        Leader { id: hint.id, address: hint.address }
+        Leader { id: hint.id, address: hint.address, held: false }
     }
 }
 

@@ -68,7 +68,8 @@ fn example() -> Status {
         open_ms: 0.1,
         by: crate::event::By::Answers,
     };
-    let leader = Leader { id: "orders-a".parse().expect("an id"), address: Some("http://10.0.0.7:8081".into()) };
+    let address = Some("http://10.0.0.7:8081".into());
+    let leader = Leader { id: "orders-a".parse().expect("an id"), address, held: false };
     let resource = ResourceStatus {
         name: "orders".parse().expect("a name"),
         epoch: epoch(42),
@@ -248,6 +249,7 @@ fn keys(value: &Value, into: &mut BTreeSet<String>) {
 fn every_field_is_in_the_reference_and_what_is_not_known_is_absent() {
     let mut full = example();
     full.floor_file_error = Some("disk full".into());
+    full.resources[0].leader.as_mut().expect("somebody leads").held = true;
     let gate = full.resources[0].gate.as_mut().expect("it guards");
     gate.target = Some("orders".into());
     gate.blocked_by = Some("guard-2-00000000".into());

@@ -108,7 +108,11 @@ impl Control {
             name: resource.clone(),
             epoch,
             state: self.state(resource, leader.as_ref(), &doors),
-            leader: leader.map(|leader| Leader { id: leader.term.writer, address: leader.address.map(Into::into) }),
+            leader: leader.map(|leader| Leader {
+                id: leader.term.writer,
+                address: leader.address.map(Into::into),
+                held: leader.held,
+            }),
             standing: self.standing_status(resource, now),
             gate: gates.next(),
             other_gates: gates.collect(),

@@ -109,7 +109,8 @@ impl Control {
             return self.resign_term(resource, term);
         }
         tracing::info!(%resource, epoch = %term.epoch, "elected");
-        let leader = Leader { term: term.clone(), address: self.writer.address.as_deref().map(Into::into) };
+        let address = self.writer.address.as_deref().map(Into::into);
+        let leader = Leader { term: term.clone(), address, held: false };
         self.writer.standing.leaders.insert(resource.clone(), leader);
         self.say(Event::Elected {
             resource: resource.clone(),

@@ -138,7 +138,7 @@ impl Control {
                 took: None,
             });
         }
-        let leader = Leader { term: leader.term, address: leader.address.map(Into::into) };
+        let leader = Leader { term: leader.term, address: leader.address.map(Into::into), held: leader.held };
         self.writer.standing.leaders.insert(resource.clone(), leader);
     }
 

@@ -22,7 +22,8 @@ pub struct Candidate {
     pub address: Option<String>,
     /// The lease that the leader key goes with.
     pub lease: LeaseId,
-    /// Whether it takes the place of one who leads (`epochgate fence`), or waits until nobody does.
+    /// Whether it takes the place of one who leads, and nobody writes under its term (`epochgate fence`); else it waits
+    /// until nobody leads.
     pub deposes: bool,
 }
 
@@ -115,7 +116,7 @@ pub fn plan(
         None => Compare::Absent(keys::epoch(resource)),
     };
     let record = EpochRecord { term: term.clone(), doors: read.revision, minted };
-    let leader = LeaderRecord { term: term.clone(), address: candidate.address.clone() };
+    let leader = LeaderRecord { term: term.clone(), address: candidate.address.clone(), held: candidate.deposes };
     let put = |key, value, lease| Change::Put { key, value, lease };
     let unchanged_leader = match leaders.first() {
         Some(entry) => Compare::ModifiedAt(entry.key.clone(), entry.modified),
@@ -260,6 +261,7 @@ mod tests {
         let leader = LeaderRecord {
             term: Term { epoch: epoch(7), nonce: Nonce::from_bytes([1; 8]), writer: "b".parse().expect("an id") },
             address: None,
+            held: false,
         };
         let key = entry(keys::leader(&orders()), to_value(&leader), 12);
         assert_eq!(planned(vec![vec![key], vec![], vec![]]), Plan::Ended(Campaigned::Taken(leader)));
@@ -291,7 +293,7 @@ mod tests {
         fn read(&self, ranges: Vec<Range>) -> StoreFuture<'_, Snapshot> {
             Box::pin(async move {
                 let stands = self.1.lock().expect("one thread").clone();
-                let leader = stands.map(|term| to_value(&LeaderRecord { term, address: None }));
+                let leader = stands.map(|term| to_value(&LeaderRecord { term, address: None, held: false }));
                 let leader = leader.map(|value| entry(keys::leader(&orders()), value, 21));
                 let mut read: Vec<Vec<Entry>> = ranges.iter().map(|_| Vec::new()).collect();
                 read[0].extend(leader);

@@ -30,6 +30,9 @@ pub struct LeaderRecord {
     /// Where its sidecar listens, where it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+    /// Whether there is no writer: the term is held (`epochgate fence`), so that nobody is elected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 /// `candidates/<r>/<writer>`: a process that would lead.

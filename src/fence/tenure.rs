@@ -59,6 +59,8 @@ pub struct Leader {
     pub term: Term,
     /// Where it listens, where it said so.
     pub address: Option<Arc<str>>,
+    /// Whether there is no writer, and the term is only held.
+    pub held: bool,
 }
 
 /// What a listener asks of a stamp.
@@ -183,9 +185,10 @@ impl Standing {
         self.tenures.get(resource)
     }
 
-    /// Who leads `resource`, as far as is known: never this process itself, unless it does.
+    /// Who leads `resource`, as far as is known: never this process itself, unless it does, and nobody where there is no
+    /// writer to send anything to.
     pub fn leader_hint(&self, resource: &Resource) -> Option<LeaderHint> {
-        let leader = self.leaders.get(resource)?;
+        let leader = self.leaders.get(resource).filter(|leader| !leader.held)?;
         Some(LeaderHint { id: leader.term.writer.clone(), address: leader.address.clone() })
     }
 
@@ -197,7 +200,11 @@ impl Standing {
             return Verdict::Stamp(Stamped { term: leader.term.clone(), until: None });
         }
         let _ = wish;
-        self.refuse(resource, Reason::NotLeader, "this writer does not lead; send it to the leader's sidecar")
+        let detail = match self.leaders.get(resource) {
+            Some(leader) if leader.held => "nobody leads: the leadership is held (epochgate fence); try again later",
+            _ => "this writer does not lead; send it to the leader's sidecar",
+        };
+        self.refuse(resource, Reason::NotLeader, detail)
     }
 
     fn unexpected(&self, resource: &Resource, expected: Option<Epoch>, tenure: &Tenure) -> Verdict {
@@ -236,7 +243,7 @@ mod tests {
         standing.begin(orders(), term(number));
         standing.deadline = Some(Moment::from_nanos(100));
         standing.tenures.get_mut(&orders()).expect("it leads").armed = Armed::Yes;
-        standing.leaders.insert(orders(), Leader { term: term(number), address: None });
+        standing.leaders.insert(orders(), Leader { term: term(number), address: None, held: false });
         standing
     }
 
@@ -280,12 +287,20 @@ mod tests {
     #[test]
     fn who_does_not_lead_refuses_and_says_who_does() {
         let mut standing = Standing::new(Mechanisms::all());
-        standing.leaders.insert(orders(), Leader { term: term(7), address: Some("http://b".into()) });
+        let leader = Leader { term: term(7), address: Some("http://b".into()), held: false };
+        standing.leaders.insert(orders(), leader.clone());
         let Verdict::Refuse(refusal) = standing.stamp(&orders(), Moment::default(), wish(&standing)) else {
             panic!("it stamped a term that it does not hold (R2)")
         };
         assert_eq!(refusal.reason, Reason::NotLeader);
         assert_eq!(refusal.leader.and_then(|leader| leader.address).as_deref(), Some("http://b"));
+
+        standing.leaders.insert(orders(), Leader { held: true, ..leader });
+        let Verdict::Refuse(refusal) = standing.stamp(&orders(), Moment::default(), wish(&standing)) else {
+            panic!("nobody leads")
+        };
+        assert_eq!((refusal.reason, refusal.leader), (Reason::NotLeader, None), "there is nobody to send it to");
+        assert!(refusal.detail.contains("held (epochgate fence)"), "{}", refusal.detail);
     }
 
     #[test]

@@ -82,7 +82,7 @@ fn a_leader_stamps_its_own_term() {
 #[test]
 fn who_does_not_lead_refuses_writes_and_says_who_does() {
     let mut standing = Standing::new(Mechanisms::all());
-    standing.leaders.insert(orders(), Leader { term: term(4), address: Some("http://b".into()) });
+    standing.leaders.insert(orders(), Leader { term: term(4), address: Some("http://b".into()), held: false });
     let sidecar = Sidecar::new(&standing);
     let refusal = refused(sidecar.write(&[]));
     assert_eq!(refusal.reason, Reason::NotLeader);

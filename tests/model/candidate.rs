@@ -169,7 +169,7 @@ impl Writer {
         self.won_at = at;
         self.minted_against = minted_against;
         tale.add(|| format!("{} leads {}", self.id, told(&term)));
-        self.standing.leaders.insert(orders().clone(), Leader { term: term.clone(), address: None });
+        self.standing.leaders.insert(orders().clone(), Leader { term: term.clone(), address: None, held: false });
         self.standing.begin(orders().clone(), term);
         if self.keeps_view {
             self.try_to_arm(tale);
@@ -276,7 +276,9 @@ impl Writer {
     fn note_leader(&mut self, leader: Option<LeaderRecord>) {
         match leader {
             None => self.standing.leaders.remove(orders()),
-            Some(leader) => self.standing.leaders.insert(orders().clone(), Leader { term: leader.term, address: None }),
+            Some(LeaderRecord { term, held, .. }) => {
+                self.standing.leaders.insert(orders().clone(), Leader { term, address: None, held })
+            }
         };
     }
 

@@ -134,7 +134,16 @@ fn state(resource: &Resource) -> Cell {
 fn leader(resource: &Resource) -> Option<String> {
     let here = resource.standing.as_ref().is_some_and(|standing| standing.leads);
     let id = resource.leader.as_ref()?.id.as_ref()?;
-    Some(if here { format!("{id} (here)") } else { id.clone() })
+    Some(match (here, holder(resource).is_some()) {
+        (true, _) => format!("{id} (here)"),
+        (false, true) => format!("{id} (a hold)"),
+        (false, false) => id.clone(),
+    })
+}
+
+/// Under which name `epochgate fence` holds the leadership, where it does.
+fn holder(resource: &Resource) -> Option<&str> {
+    resource.leader.as_ref().filter(|leader| leader.held)?.id.as_deref()
 }
 
 fn phase(gate: Option<&Gate>) -> Cell {
@@ -211,6 +220,12 @@ fn notes(status: &Status) -> String {
         if resource.doors.iter().any(|door| door.mode.as_deref() == Some("audit") && !door.left) {
             notes.push(format!("{}: not proven: a door in audit mode is on record and refuses nothing", resource.name));
         }
+        if let Some(holder) = holder(resource) {
+            notes.push(format!(
+                "{}: nobody writes: `epochgate fence` holds the leadership as {holder}, and nobody is elected until that ends",
+                resource.name
+            ));
+        }
     }
     let more = notes.len().saturating_sub(SHOWN);
     notes.truncate(SHOWN);
@@ -264,6 +279,13 @@ fn hint(status: &Status) -> String {
                 return format!("why {name} is shut stands above; `epochgate check -c FILE` looks further");
             }
         }
+    }
+    if let Some((name, holder)) = status.resources.iter().find_map(|held| Some((&held.name, holder(held)?))) {
+        let name = plain(name);
+        let holder = if holder == "fence" { String::new() } else { format!(" --as {}", plain(holder)) };
+        return format!(
+            "the hold of {name} ends by itself after its --ttl, or now with `epochgate fence --resource {name} --release{holder}` and the coordinator's flags"
+        );
     }
     if let Some(vacant) = status.resources.iter().find(|resource| resource.state.as_deref() == Some("vacant")) {
         return format!("nobody leads {}; a writer needs a sidecar: `epochgate stamp --help`", plain(&vacant.name));
@@ -404,6 +426,17 @@ mod tests {
         let ordinary = hint_with(|s| s["resources"][0]["gate"]["phase"] = json!("quarantine"));
         assert!(!ordinary.contains("gate open"), "time ends it: {ordinary}");
         assert!(hint_with(|s| s["resources"][0]["gate"]["stuck"] = json!(true)).contains("nothing ends"));
+        let mut held = served();
+        held["resources"][0]["leader"] = json!({"id": "fence", "held": true});
+        held["resources"][0]["standing"]["leads"] = json!(false);
+        let text = drawn(&held);
+        assert!(text.contains("fence (a hold)") && text.contains("holds the leadership as fence"), "{text}");
+        assert!(
+            text.ends_with("`epochgate fence --resource orders --release` and the coordinator's flags\n"),
+            "{text}"
+        );
+        held["resources"][0]["leader"]["id"] = json!("runbook");
+        assert!(drawn(&held).contains("--release --as runbook`"));
         let mut vacant = served();
         vacant["resources"][0]["state"] = json!("vacant");
         assert!(drawn(&vacant).contains("epochgate stamp --help"));

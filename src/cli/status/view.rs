@@ -49,6 +49,7 @@ pub struct Resource {
 pub struct Leader {
     pub id: Option<String>,
     pub address: Option<String>,
+    pub held: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
