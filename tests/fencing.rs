@@ -105,7 +105,8 @@ fn what_cannot_be_proved_is_said_and_is_no_success() {
     let slow = writer.write("/slow", None);
     world.await_arrival("/slow");
     let mut waiting = fence(&guard, &["--wait", "--release"]).start();
-    waiting.await_words("waits for older writes to end", LONG);
+    waiting.await_words("(alive, not drained", LONG);
+    guard.await_gate("it fences", |gate| gate["phase"] == "draining");
     let _audit = world.guard("audit").listener("mode: audit").start();
     world.upstream.open("slow");
     assert_eq!(waiting.wait(LONG).code(), Some(1), "{}", waiting.recent());

@@ -211,14 +211,17 @@ pub fn waits_for(progress: &Progress, epoch: Epoch) -> String {
     missing.collect::<Vec<_>>().join(", ")
 }
 
-/// What a guard without proof is at.
+/// What a guard without proof is at, as far as its report tells: it writes one when it has drained, not before.
 fn state(door: &DoorProgress, epoch: Epoch) -> String {
     match door {
         door if door.left => "it has left, and what it forwarded may still land".to_owned(),
         door if !door.alive => "not alive: stopped, or cut off from the coordinator".to_owned(),
         door if door.of_another_term => format!("alive, with epoch {epoch} of another term"),
-        door if door.floor < Some(epoch) => format!("alive, has not heard of epoch {epoch} yet"),
-        _ => "alive, refuses older epochs, and waits for older writes to end: its status names them".to_owned(),
+        door if door.floor < Some(epoch) => {
+            "alive, not drained: its status names the older writes that it waits for, or it has not heard of the epoch"
+                .to_owned()
+        }
+        _ => "alive, refuses older epochs, waits for older writes to end: its status names them".to_owned(),
     }
 }
 
@@ -338,7 +341,7 @@ mod tests {
         let (progress, held) = (missing(door("g-1")), held());
         let args = args("--wait --timeout 3s --as runbook --embedded /a/b --prefix /x/");
         let text = drawn(&args, &Said::Waited(&held, Some(&progress), Err(Unproved::Timeout)));
-        let first = "not proved: 3s (--timeout) have passed; no proof yet from g-1 before db (alive, has not heard of epoch 2 yet)\n";
+        let first = "not proved: 3s (--timeout) have passed; no proof yet from g-1 before db (alive, not drained: its status names the older writes that it waits for, or it has not heard of the epoch)\n";
         assert!(text.starts_with(first), "{text}");
         let command = "epochgate fence --resource orders --release --as runbook --embedded /a/b --prefix /x/\n";
         assert!(text.ends_with(command), "{text}");
@@ -350,8 +353,9 @@ mod tests {
     fn what_a_guard_is_at_is_said() {
         let fenced = || DoorProgress { floor: Some(epoch(2)), ..door("g") };
         for (door, said) in [
-            (door("g"), "has not heard of epoch 2 yet"),
-            (DoorProgress { floor: None, ..door("g") }, "has not heard of epoch 2 yet"),
+            // It reports nothing while it drains: whether it has heard of the epoch is not known.
+            (door("g"), "alive, not drained: its status names the older writes that it waits for, or it has not heard"),
+            (DoorProgress { floor: None, ..door("g") }, "alive, not drained"),
             (DoorProgress { alive: false, ..door("g") }, "not alive"),
             (DoorProgress { left: true, alive: false, ..door("g") }, "it has left"),
             (DoorProgress { of_another_term: true, ..fenced() }, "of another term"),
