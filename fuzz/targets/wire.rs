@@ -62,15 +62,19 @@ fn http1() {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().expect("a runtime");
     crate::fuzz::engine::fuzz_for("http1", WORDS, 2_000, |input| {
-        let tasks = LocalSet::new();
-        tasks.block_on(&runtime, through(input))
+        // By the direct path and by hyper's alone: the same requests come out, whichever it is.
+        let [direct, hyper] = [true, false].map(|direct| LocalSet::new().block_on(&runtime, through(input, direct)));
+        assert_eq!(direct.0, hyper.0);
+        direct
     });
 }
 
 /// What came out at the target, and what the client was told.
-async fn through(input: &[u8]) -> (Vec<String>, Vec<String>) {
+async fn through(input: &[u8], direct: bool) -> (Vec<String>, Vec<String>) {
     let target = Rc::new(Target::default());
-    let (http, role) = proxy(Mechanisms::all(), "target:80".into(), Some(Rc::clone(&target) as _), |_| {});
+    let (http, role) = proxy(Mechanisms::all(), "target:80".into(), Some(Rc::clone(&target) as _), |change| {
+        change.direct = direct;
+    });
     let (mut client, server) = duplex(ROOM);
     let (peer, closer): (SocketAddr, _) = ("127.0.0.1:1".parse().expect("an address"), Closer::default());
     assert_eq!(role.bind(peer), Binding::default());

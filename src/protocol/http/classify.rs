@@ -59,7 +59,7 @@ impl Seen {
         if let Some(host) = &said.host {
             head.headers.insert(header::HOST, host.clone());
         }
-        let grpc = is_grpc(&head.headers);
+        let grpc = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc_type(value.as_bytes()));
         Seen { head, host: said.host, peer, binding, upgrade: said.upgrade, grpc }
     }
 
@@ -210,14 +210,11 @@ fn asks_for_upgrade(head: &Parts) -> bool {
 }
 
 /// `application/grpc`, alone or with a suffix or parameters; gRPC-Web is plain HTTP to its clients.
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub fn is_grpc_type(value: &[u8]) -> bool {
     const GRPC: &[u8] = b"application/grpc";
-    headers.get(header::CONTENT_TYPE).is_some_and(|value| {
-        let value = value.as_bytes();
-        value.len() >= GRPC.len()
-            && value[..GRPC.len()].eq_ignore_ascii_case(GRPC)
-            && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
-    })
+    value.len() >= GRPC.len()
+        && value[..GRPC.len()].eq_ignore_ascii_case(GRPC)
+        && matches!(value.get(GRPC.len()), None | Some(b'+' | b';' | b' '))
 }
 
 #[cfg(test)]

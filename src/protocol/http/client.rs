@@ -23,6 +23,9 @@ pub struct Client {
     ahead: RefCell<Bytes>,
     at_end: Cell<bool>,
     requests: Cell<usize>,
+    /// How often everything that was to be written had been; and how often when the last request ended.
+    flushes: Cell<u64>,
+    flushes_at_end: Cell<Option<u64>>,
     /// When the last request ended, or the connection began.
     idle_since: Cell<Instant>,
     /// When the first byte of a head came that is not complete yet. Kept up for HTTP/1 only.
@@ -42,6 +45,8 @@ impl Client {
             ahead: RefCell::new(ahead),
             at_end: Cell::new(false),
             requests: Cell::new(0),
+            flushes: Cell::new(0),
+            flushes_at_end: Cell::new(None),
             idle_since: Cell::new(since),
             head_since: Cell::new(Some(since)),
             unread: Cell::new(false),
@@ -82,6 +87,13 @@ impl Client {
     /// See [`Client::note_unread`].
     pub fn is_unread(&self) -> bool {
         self.unread.get()
+    }
+
+    /// Whether it stands between two requests, with the last answer out and nothing against a next one.
+    pub fn is_free(&self) -> bool {
+        let out = self.flushes_at_end.get().is_some_and(|at_end| self.flushes.get() > at_end);
+        let stays = !self.unread.get() && !self.at_end.get() && self.to_be_closed.get().is_none();
+        self.requests.get() == 0 && out && stays && self.tunnel.borrow().is_none()
     }
 
     /// Has the connection closed once what is in flight has been answered.
@@ -203,6 +215,7 @@ impl Drop for Busy {
     fn drop(&mut self) {
         self.0.requests.set(self.0.requests.get() - 1);
         self.0.idle_since.set(Instant::now());
+        self.0.flushes_at_end.set(Some(self.0.flushes.get()));
     }
 }
 
@@ -234,7 +247,12 @@ impl AsyncWrite for ClientSocket {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll_stream(context, |stream, context| stream.poll_flush(context))
+        // Hyper flushes its socket only when it has nothing left to write.
+        let polled = self.0.poll_stream(context, |stream, context| stream.poll_flush(context));
+        if matches!(polled, Poll::Ready(Ok(()))) {
+            self.0.flushes.set(self.0.flushes.get() + 1);
+        }
+        polled
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -21,6 +21,7 @@ use super::pool::{Lease, Pending};
 use super::reception::Reception;
 use super::upgrade::Tunnel;
 use super::{Http, head, refuse};
+use crate::config::resolved::Upstream;
 use crate::fence::mechanism::Mechanism;
 use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Stage};
@@ -195,7 +196,7 @@ impl Flight {
         let (mut head, body) = answer.into_parts();
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
         let refused = head.headers.get(head::REFUSED).filter(|_| !self.http.strip_refused);
-        let passed = refused.and_then(refuse::outcome_of_passed_refusal);
+        let passed = refused.and_then(|value| refuse::outcome_of_passed_refusal(value.as_bytes()));
         self.http.names.strip_answer(&mut head.headers, upgraded, self.http.strip_refused);
         head.version = Version::HTTP_11;
         head.extensions.remove::<hyper::upgrade::OnUpgrade>();
@@ -204,7 +205,8 @@ impl Flight {
         if upgraded {
             return Begun::Whole(self.upgrade(head).await);
         }
-        let (no_answer, outcome) = self.meaning(status, passed);
+        let write = self.right().kind() == Kind::Write;
+        let (no_answer, outcome) = self.http.meaning(write, status.as_u16(), passed);
         if !self.http.mechanisms.keeps(Mechanism::WholeAnswer) {
             self.settle(Settled::Answered, outcome);
         }
@@ -214,19 +216,6 @@ impl Flight {
             return Begun::Whole(head.map(|()| Answer::empty()));
         }
         Begun::Head(head, Box::new(reception))
-    }
-
-    /// What a whole answer says of the request: whether it is none at all, and what became of it.
-    fn meaning(&self, status: StatusCode, passed: Option<Outcome>) -> (bool, Outcome) {
-        let counts = self.right().kind() == Kind::Write && self.http.mechanisms.keeps(Mechanism::NoAnswer);
-        match passed {
-            // A sidecar further on knows better than its status says.
-            Some(outcome) => (counts && outcome == Outcome::Unknown, outcome),
-            None if counts && self.http.listener.upstream.no_answer.contains(&status.as_u16()) => {
-                (true, Outcome::Unknown)
-            }
-            None => (false, Outcome::Answered),
-        }
     }
 
     /// Sends the request, and waits for the head of the answer.
@@ -358,7 +347,7 @@ impl Flight {
             Failed::Gone => return self.plain(StatusCode::SERVICE_UNAVAILABLE, "The request has not been sent."),
             Failed::NeverSent(trouble) | Failed::Trouble(trouble) => trouble,
         };
-        match self.refusal(&trouble) {
+        match refusal_of(&trouble, &self.http.listener.upstream) {
             Some(refusal) => self.refuse(refusal, resource),
             None => self.client_failed(&trouble),
         }
@@ -370,53 +359,12 @@ impl Flight {
         self.http.refused(&self.seen, &refusal, &self.client)
     }
 
-    /// What the fence, or the upstream, did to a request of which a byte may have left; none for what its client did.
-    fn refusal(&self, trouble: &Trouble) -> Option<Refusal> {
-        let upstream = &self.http.listener.upstream;
-        let (reason, detail) = match trouble {
-            Trouble::Fenced => (
-                Reason::FencedInFlight,
-                "The request was cut because this side may send nothing more of its epoch; whether it was applied is not \
-                 known."
-                    .to_owned(),
-            ),
-            Trouble::Late => (
-                Reason::UpstreamTimeout,
-                format!(
-                    "The upstream did not answer within {:?}; whether the request was applied is not known.",
-                    upstream.response_timeout
-                ),
-            ),
-            Trouble::Stalled => (
-                Reason::UpstreamTimeout,
-                format!(
-                    "The upstream took nothing of the request for {:?}; whether it was applied is not known.",
-                    upstream.send_timeout
-                ),
-            ),
-            Trouble::Broken(why) => (
-                Reason::UpstreamBroken,
-                format!("The upstream connection broke ({why}); whether the request was applied is not known."),
-            ),
-            Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
-        };
-        Some(Refusal::new(reason, detail))
-    }
-
     fn client_failed(&self, trouble: &Trouble) -> Response<Answer> {
-        match trouble {
-            Trouble::Spoilt(why) => {
-                self.plain(StatusCode::BAD_REQUEST, &format!("The request was not sent whole: {why}."))
-            }
-            Trouble::ClientIdle => {
-                let mut answer = self.plain(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.");
-                if !self.seen.is_http2() {
-                    super::close_after(&mut answer, &self.seen, &self.client, CutReason::Idle);
-                }
-                answer
-            }
-            _ => self.plain(StatusCode::SERVICE_UNAVAILABLE, "This sidecar is stopping."),
+        let mut answer = plain_of(trouble, &self.seen.head.method);
+        if matches!(trouble, Trouble::ClientIdle) && !self.seen.is_http2() {
+            super::close_after(&mut answer, &self.seen, &self.client, CutReason::Idle);
         }
+        answer
     }
 
     fn plain(&self, status: StatusCode, detail: &str) -> Response<Answer> {
@@ -452,6 +400,51 @@ impl Flight {
             role,
         });
         head.map(|()| Answer::empty())
+    }
+}
+
+/// What the fence, or the upstream, did to a request of which a byte may have left; none for what its client did.
+pub fn refusal_of(trouble: &Trouble, upstream: &Upstream) -> Option<Refusal> {
+    let (reason, detail) = match trouble {
+        Trouble::Fenced => (
+            Reason::FencedInFlight,
+            "The request was cut because this side may send nothing more of its epoch; whether it was applied is not \
+             known."
+                .to_owned(),
+        ),
+        Trouble::Late => (
+            Reason::UpstreamTimeout,
+            format!(
+                "The upstream did not answer within {:?}; whether the request was applied is not known.",
+                upstream.response_timeout
+            ),
+        ),
+        Trouble::Stalled => (
+            Reason::UpstreamTimeout,
+            format!(
+                "The upstream took nothing of the request for {:?}; whether it was applied is not known.",
+                upstream.send_timeout
+            ),
+        ),
+        Trouble::Broken(why) => (
+            Reason::UpstreamBroken,
+            format!("The upstream connection broke ({why}); whether the request was applied is not known."),
+        ),
+        Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
+    };
+    Some(Refusal::new(reason, detail))
+}
+
+/// What is said of a request that its own client, or this side's end, has spoilt.
+pub fn plain_of(trouble: &Trouble, method: &http::Method) -> Response<Answer> {
+    match trouble {
+        Trouble::Spoilt(why) => {
+            refuse::plain(StatusCode::BAD_REQUEST, &format!("The request was not sent whole: {why}."), method)
+        }
+        Trouble::ClientIdle => {
+            refuse::plain(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.", method)
+        }
+        _ => refuse::plain(StatusCode::SERVICE_UNAVAILABLE, "This sidecar is stopping.", method),
     }
 }
 

@@ -35,10 +35,11 @@ pub struct Names {
     normal: String,
 }
 
-/// Servers that hand fields on as environment variables make `_` of `-`: to them both spellings are one field.
+/// Servers that hand fields on as environment variables make `_` of `-`: to them both spellings are one field. `name`
+/// in any case, `normal` in lower case.
 fn same_but_for_underscores(name: &str, normal: &str) -> bool {
-    name.len() == normal.len()
-        && name.bytes().zip(normal.bytes()).all(|(byte, normal)| byte == normal || (byte == b'_' && normal == b'-'))
+    let same = |(byte, normal): (u8, u8)| byte.eq_ignore_ascii_case(&normal) || (byte == b'_' && normal == b'-');
+    name.len() == normal.len() && name.bytes().zip(normal.bytes()).all(same)
 }
 
 impl Names {
@@ -53,13 +54,23 @@ impl Names {
         *name == self.stamp || same_but_for_underscores(name.as_str(), &self.normal)
     }
 
+    /// The stamp's field name, in lower case.
+    pub fn stamp(&self) -> &str {
+        self.stamp.as_str()
+    }
+
+    /// Whether a field of this name, in any case, goes no further than here.
+    pub fn is_ours(&self, name: &str) -> bool {
+        same_but_for_underscores(name, &self.normal) || same_but_for_underscores(name, EXPECT_EPOCH)
+    }
+
     /// Whether any of the comma-separated names in the fields `list` is the stamp's.
     pub fn stamp_is_listed(&self, headers: &HeaderMap, list: &HeaderName) -> bool {
         listed(headers, list).any(|name| self.is_stamp(&name))
     }
 
     fn is_for_us(&self, name: &HeaderName) -> bool {
-        self.is_stamp(name) || same_but_for_underscores(name.as_str(), EXPECT_EPOCH)
+        self.is_ours(name.as_str())
     }
 
     /// The fields of a request as the upstream is to see them, with `stamp` put on and no other stamp.

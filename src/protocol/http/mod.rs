@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`serve`] | a connection: which version, its times and its end |
 //! | [`client`], [`link`] | the sockets of both sides, shared between hyper and those who watch them |
+//! | [`direct`] | plain HTTP/1.1 requests, without hyper |
 //! | [`classify`], [`head`] | what a head says; what of it travels on |
 //! | [`forward`], [`reception`] | one request's way to the upstream; its answer's way back, and its settlement |
 //! | [`finish`] | what the role is told when a request is over |
@@ -26,6 +27,7 @@
 mod body;
 mod classify;
 mod client;
+mod direct;
 mod finish;
 mod forward;
 mod grpc;
@@ -39,6 +41,10 @@ mod refuse;
 mod serve;
 #[cfg(test)]
 pub(crate) mod tests;
+/// The same tests once more, with everything left to hyper.
+#[cfg(test)]
+#[path = "tests/mod.rs"]
+mod tests_over_hyper;
 mod upgrade;
 
 use std::cell::Cell;
@@ -55,6 +61,7 @@ use hyper::body::{Body as _, Incoming};
 use self::body::{Answer, UploadBody};
 use self::classify::{Seen, Unreadable};
 use self::client::{Busy, Client};
+use self::direct::Direct;
 use self::finish::Finish;
 use self::forward::Flight;
 use self::head::{Keep, Names};
@@ -62,7 +69,7 @@ use self::pool::Pool;
 use crate::clock::Clock;
 use crate::config::resolved::{Listener, UpstreamVersion};
 use crate::fence::mechanism::{Mechanism, Mechanisms};
-use crate::fence::{Reason, Refusal};
+use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Dial};
 use crate::protocol::right::Settled;
 use crate::protocol::{Binding, CutReason, Decision, Held, Kind, Right, Role};
@@ -114,6 +121,7 @@ pub struct Http {
     names: Rc<Names>,
     role: Rc<dyn Role>,
     pool: Rc<Pool>,
+    direct: Direct,
     writes: Cell<usize>,
 }
 
@@ -121,6 +129,14 @@ impl Http {
     /// A proxy that asks `role` and sends to what `dial` connects to.
     pub fn new(settings: Settings, role: Rc<dyn Role>, dial: Rc<dyn Dial>) -> Rc<Http> {
         Rc::new(Http {
+            // What the tests take out they take out of hyper's path: that the direct one has each mechanism is shown by the
+            // bugs that are planted in it.
+            direct: Direct::new(
+                Arc::clone(&settings.listener),
+                Rc::clone(&dial),
+                Arc::clone(&settings.clock),
+                settings.mechanisms == Mechanisms::all(),
+            ),
             pool: Pool::new(Arc::clone(&settings.listener), dial),
             listener: settings.listener,
             clock: settings.clock,
@@ -135,6 +151,18 @@ impl Http {
     /// How many writes run in tasks of their own; they outlive the connections that they came on.
     pub fn writes_in_flight(&self) -> usize {
         self.writes.get()
+    }
+
+    /// What a whole answer says of a request: whether it is none at all, and what became of it; `passed` where a sidecar
+    /// further on refused it.
+    fn meaning(&self, write: bool, status: u16, passed: Option<Outcome>) -> (bool, Outcome) {
+        let counts = write && self.mechanisms.keeps(Mechanism::NoAnswer);
+        match passed {
+            // A sidecar further on knows better than its status says.
+            Some(outcome) => (counts && outcome == Outcome::Unknown, outcome),
+            None if counts && self.listener.upstream.no_answer.contains(&status) => (true, Outcome::Unknown),
+            None => (false, Outcome::Answered),
+        }
     }
 
     /// Answers one request.

@@ -10,9 +10,9 @@ use super::forward::{Flight, Trouble};
 use super::pool::Lease;
 
 /// Found so long after it had passed, a time limit was not watched: this process, or its host, stood still.
-const STOOD_STILL: Duration = Duration::from_millis(100);
+pub const STOOD_STILL: Duration = Duration::from_millis(100);
 /// What came in meanwhile lies in the sockets, and nobody has looked at it: so long it goes before the limit.
-const CATCHING_UP: Duration = Duration::from_millis(100);
+pub const CATCHING_UP: Duration = Duration::from_millis(100);
 
 impl Flight {
     pub(super) fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Trouble> {

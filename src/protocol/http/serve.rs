@@ -19,7 +19,9 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
 use super::body::Answer;
 use super::client::Client;
+use super::direct::{Left, Line};
 use super::{BUFFER, Http, Spawn};
+use crate::config::resolved::UpstreamVersion;
 use crate::net::{Closing, Stage, Stream};
 use crate::protocol::{Binding, CutReason, Role};
 
@@ -86,9 +88,13 @@ impl Http {
         let who = (peer, binding);
         let client = |stream| Connected(Client::new(stream, Bytes::copy_from_slice(&first[..read]), since));
         match beginning {
+            Beginning::Http1 if self.direct.is_on() && self.listener.upstream.version != UpstreamVersion::Http2 => {
+                let line = Line::new(stream, first[..read].to_vec(), since, who);
+                self.serve_plain(line, who, closing).await;
+            }
             Beginning::Http1 => {
                 let client = client(stream);
-                Box::pin(self.serve_http1(&client.0, who, closing)).await;
+                Box::pin(self.serve_http1(&client.0, who, closing, false)).await;
             }
             Beginning::Http2 => {
                 let client = client(stream);
@@ -155,7 +161,35 @@ impl Http {
         }
     }
 
-    async fn serve_http1(self: &Rc<Http>, client: &Rc<Client>, who: (SocketAddr, Binding), closing: Closing) {
+    /// Serves HTTP/1.1 by the direct path, and what is not plain by hyper.
+    async fn serve_plain(self: &Rc<Http>, mut line: Line, who: (SocketAddr, Binding), mut closing: Closing) {
+        loop {
+            match self.serve_direct(&mut line, &mut closing).await {
+                Left::Over => return,
+                Left::Unread => {
+                    let client = Connected(Client::new(line.stream, Bytes::new(), Instant::now()));
+                    return say_goodbye(&client.0, true, closing).await;
+                }
+                Left::AtOdd => {
+                    let since = line.head_since.unwrap_or_else(Instant::now);
+                    let client = Connected(Client::new(line.stream, Bytes::from(line.ahead), since));
+                    let back = Box::pin(self.serve_http1(&client.0, who, closing.clone(), true)).await;
+                    let Some((stream, ahead)) = back else { return };
+                    line = Line::new(stream, ahead.into(), Instant::now(), who);
+                }
+            }
+        }
+    }
+
+    /// Serves a connection to its end; where it `returns`, only up to where it stands between two requests, and hands it
+    /// back with what has come of the next one.
+    async fn serve_http1(
+        self: &Rc<Http>,
+        client: &Rc<Client>,
+        who: (SocketAddr, Binding),
+        closing: Closing,
+        returns: bool,
+    ) -> Option<(Stream, Bytes)> {
         let limits = &self.listener.limits;
         let mut connection = http1::Builder::new()
             .half_close(true)
@@ -168,11 +202,14 @@ impl Http {
         let ended = poll_fn(|context| {
             loop {
                 if let Poll::Ready(ended) = connection.poll_without_shutdown(context) {
-                    return Poll::Ready(Ok(ended));
+                    return Poll::Ready(Ended::ByItself(ended));
+                }
+                if returns && watch.reason().is_none() && client.is_free() {
+                    return Poll::Ready(Ended::Free);
                 }
                 match watch.poll(context) {
                     Poll::Ready(Wish::Finish) => Pin::new(&mut connection).graceful_shutdown(),
-                    Poll::Ready(Wish::End(reason)) => return Poll::Ready(Err(reason)),
+                    Poll::Ready(Wish::End(reason)) => return Poll::Ready(Ended::Cut(reason)),
                     Poll::Pending => return Poll::Pending,
                 }
             }
@@ -180,14 +217,18 @@ impl Http {
         .await;
         let tunnel = client.take_tunnel();
         match (ended, tunnel) {
-            (Ok(Ok(())), Some(tunnel)) => {
+            (Ended::Free, _) => {
+                let rest = connection.into_parts().read_buf;
+                let (stream, ahead) = client.take_stream()?;
+                return Some((stream, joined(rest, ahead)));
+            }
+            (Ended::ByItself(Ok(())), Some(tunnel)) => {
                 let rest = connection.into_parts().read_buf;
                 if let Some((stream, ahead)) = client.take_stream() {
-                    let ahead = if rest.is_empty() { ahead } else { Bytes::from([rest, ahead].concat()) };
-                    tunnel.run(stream, ahead, closing).await;
+                    tunnel.run(stream, joined(rest, ahead), closing).await;
                 }
             }
-            (Ok(ended), tunnel) => {
+            (Ended::ByItself(ended), tunnel) => {
                 drop((connection, tunnel));
                 if let Some(reason) = watch.reason() {
                     self.role.cut(reason);
@@ -197,8 +238,9 @@ impl Http {
                 }
                 say_goodbye(client, client.is_unread() || ended.is_err(), closing).await;
             }
-            (Err(reason), _) => self.role.cut(reason),
+            (Ended::Cut(reason), _) => self.role.cut(reason),
         }
+        None
     }
 
     async fn serve_http2(self: &Rc<Http>, client: &Rc<Client>, who: (SocketAddr, Binding), closing: Closing) {
@@ -247,6 +289,23 @@ impl Http {
                 self.role.cut(reason);
             }
         }
+    }
+}
+
+/// How hyper's part in an HTTP/1 connection ended.
+enum Ended {
+    ByItself(Result<(), hyper::Error>),
+    /// This side ends it.
+    Cut(CutReason),
+    /// It stands between two requests.
+    Free,
+}
+
+fn joined(first: Bytes, then: Bytes) -> Bytes {
+    match (first.is_empty(), then.is_empty()) {
+        (true, _) => then,
+        (_, true) => first,
+        _ => Bytes::from([first, then].concat()),
     }
 }
 

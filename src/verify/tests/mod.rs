@@ -541,7 +541,7 @@ fn what_was_applied_without_an_epoch_is_said_to_be_left_out() {
     let late = r#""op":"w3","epoch":"2","body":"d3","seq":2"#;
     let verdict = verdict(&with(&[(late, &late.replace("epoch", "Epoch"))]));
     assert!(verdict.is_good(), "{verdict}");
-    let what = "I1 and I2 at db: 1 of 3 writes were applied without an epoch";
+    let what = "I1, I2 and I6 of 1 writes at db: they have no `epoch`";
     assert_eq!(verdict.not_checked, [what.to_owned()].into());
 }
 

@@ -180,6 +180,8 @@ pub struct Change<'a> {
     pub limits: &'a mut Limits,
     pub upstream: &'a mut Upstream,
     pub strip_refused: bool,
+    /// Whether plain requests take the direct path.
+    pub direct: bool,
     /// What the proxy connects to, one after the other; the target where there is nothing.
     pub dialled: VecDeque<tokio::io::DuplexStream>,
 }
@@ -253,11 +255,13 @@ pub fn proxy(
         body_idle_timeout: FOREVER,
         idle_timeout: FOREVER,
     };
+    // These tests are compiled a second time, under that name.
+    let direct = !module_path!().contains("over_hyper");
     let mut changed =
-        Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true, dialled: VecDeque::new() };
+        Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true, direct, dialled: VecDeque::new() };
     change(&mut changed);
     let strip_refused_from_upstream = changed.strip_refused;
-    let dialled = changed.dialled;
+    let (dialled, direct) = (changed.dialled, changed.direct);
     let tcp = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
     let guard = GuardSettings {
         mode: Mode::Enforce,
@@ -300,7 +304,11 @@ pub fn proxy(
         None if dialled.is_empty() => Rc::new(tcp),
         None => Rc::new(Prepared(RefCell::new(dialled))),
     };
-    (Http::new(settings, Rc::clone(&role) as _, dial), role)
+    let http = Http::new(settings, Rc::clone(&role) as _, dial);
+    if !direct {
+        http.direct.turn_off();
+    }
+    (http, role)
 }
 
 impl World {
