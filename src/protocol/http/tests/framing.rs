@@ -196,3 +196,19 @@ fn an_answer_that_ends_with_its_connection_is_whole() {
         world.role.until_settled(Settled::Answered).await;
     });
 }
+
+/// What follows an answer belongs to nobody: the next request must not be answered with it.
+#[test]
+fn a_connection_on_which_more_came_than_the_answer_carries_nothing_more() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target, _) = world.sent("PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+        target.send(&format!("{OK}HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong")).await;
+        assert_eq!(client.answer().await.1, "ok");
+        client.send("PUT /b HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+        let mut fresh = world.at_target().await;
+        fresh.head().await;
+        fresh.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+    });
+}
