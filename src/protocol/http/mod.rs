@@ -44,6 +44,7 @@ pub(crate) mod tests;
 /// The same tests once more, with everything left to hyper.
 #[cfg(test)]
 #[path = "tests/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "both paths have to pass the same tests")]
 mod tests_over_hyper;
 mod upgrade;
 

@@ -66,6 +66,7 @@ impl Came {
 }
 
 /// What the role says of a request.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 pub(super) enum Decided {
     /// It is to be forwarded.
     Forward(Request),
@@ -76,6 +77,7 @@ pub(super) enum Decided {
 }
 
 /// What comes next on a connection.
+#[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 pub(super) enum Next {
     /// A plain request.
     Plain(Came, Decided),
