@@ -31,6 +31,7 @@ pub struct Line {
     pub idle_since: Instant,
     /// Whether `ahead` has not been looked at yet.
     pub unseen: bool,
+    catching_up: Option<Instant>,
     pub(super) peer: SocketAddr,
     /// The peer as X-Forwarded-For has it.
     peer_text: String,
@@ -42,7 +43,17 @@ impl Line {
     pub fn new(stream: Stream, ahead: Vec<u8>, since: Instant, (peer, binding): (SocketAddr, Binding)) -> Line {
         let head_since = (!ahead.is_empty()).then_some(since);
         let peer_text = peer.ip().to_canonical().to_string();
-        Line { stream, unseen: head_since.is_some(), ahead, head_since, idle_since: since, peer, peer_text, binding }
+        Line {
+            stream,
+            unseen: head_since.is_some(),
+            catching_up: None,
+            ahead,
+            head_since,
+            idle_since: since,
+            peer,
+            peer_text,
+            binding,
+        }
     }
 }
 
@@ -133,7 +144,7 @@ impl Http {
             Some(since) => (since + limits.header_timeout, CutReason::HeaderTimeout),
             None => (line.idle_since + limits.idle_timeout, CutReason::Idle),
         };
-        let late = ticker.poll_late(&mut None, Instant::now(), deadline, context);
+        let late = ticker.poll_late(&mut line.catching_up, Instant::now(), deadline, context);
         late.map(|()| Next::Cut(reason))
     }
 

@@ -62,6 +62,19 @@ fn an_idle_connection_is_cut() {
 }
 
 #[test]
+fn an_idle_connection_is_cut_although_its_time_was_over_long_before_this_process_went_on() {
+    run(async {
+        let world = world(|change| change.limits.idle_timeout = SOON).await;
+        let (mut client, mut target, _) = world.sent(PUT).await;
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        std::thread::sleep(SOON + std::time::Duration::from_millis(500));
+        assert_eq!(client.rest().await, "");
+        until("cut", || *world.role.cuts.borrow() == [CutReason::Idle]).await;
+    });
+}
+
+#[test]
 fn a_body_that_does_not_come_on_is_given_up() {
     run(async {
         let world = world(|change| change.limits.body_idle_timeout = SOON).await;
