@@ -20,6 +20,9 @@ use crate::fence::Refusal;
 use crate::net::{Closing, Stage, Stream};
 use crate::protocol::{Binding, CutReason, Decision, Held};
 
+/// A head that comes in more pieces is hyper's: here each look at one begins anew.
+const MOST_LOOKS: u32 = 8;
+
 /// A client's connection between two requests.
 pub struct Line {
     pub stream: Stream,
@@ -32,6 +35,8 @@ pub struct Line {
     /// Whether `ahead` has not been looked at yet.
     pub unseen: bool,
     catching_up: Option<Instant>,
+    /// How often a head has been looked at in vain.
+    looks: u32,
     pub(super) peer: SocketAddr,
     /// The peer as X-Forwarded-For has it.
     peer_text: String,
@@ -47,6 +52,7 @@ impl Line {
             stream,
             unseen: head_since.is_some(),
             catching_up: None,
+            looks: 0,
             ahead,
             head_since,
             idle_since: since,
@@ -153,7 +159,7 @@ impl Http {
         let limits = &self.listener.limits;
         let mut plain = None;
         let partial = request::read(&space[..filled], limits.headers, |read| match read {
-            Read::Partial => filled < limits.header_bytes,
+            Read::Partial => filled < limits.header_bytes && line.looks < MOST_LOOKS,
             Read::Plain(found) if found.len <= limits.header_bytes => {
                 let decided = self.decide(line, &found, closing, None);
                 plain = Some((decided, found.len, found.body, found.close));
@@ -162,9 +168,11 @@ impl Http {
             Read::Odd | Read::Plain(_) => false,
         });
         let Some((decided, head_end, length, close)) = plain else {
+            line.looks += 1;
             line.ahead = space[..filled].to_vec();
             return (!partial).then_some(Next::Odd);
         };
+        line.looks = 0;
         let end = head_end.saturating_add(usize::try_from(length).unwrap_or(usize::MAX)).min(filled);
         line.ahead = space[end..filled].to_vec();
         let mut head = Scratch::to_write();

@@ -212,3 +212,30 @@ fn a_connection_on_which_more_came_than_the_answer_carries_nothing_more() {
         assert_eq!(client.answer().await.1, "ok");
     });
 }
+
+#[test]
+fn a_request_that_comes_byte_by_byte_is_served_like_any_other() {
+    run(async {
+        let world = world(|_| {}).await;
+        let mut client = world.client().await;
+        for byte in "PUT /a HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\n\r\nabc".chars() {
+            client.send(&byte.to_string()).await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let mut target = world.at_target().await;
+        target.head().await;
+        assert_eq!(target.exactly(3).await, "abc");
+        target.send(OK).await;
+        assert_eq!(client.answer().await.1, "ok");
+        // The connection takes the next one too, whoever serves it.
+        client.send("PUT /b HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n").await;
+        tokio::select! {
+            _ = target.head() => target.send(OK).await,
+            mut fresh = world.at_target() => {
+                fresh.head().await;
+                fresh.send(OK).await;
+            }
+        }
+        assert_eq!(client.answer().await.1, "ok");
+    });
+}
