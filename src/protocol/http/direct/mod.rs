@@ -2,10 +2,10 @@
 //!
 //! Most requests are plain: an origin-form target, one Host, a length or no body, nothing said of the connection. For
 //! them the bytes go from one socket to the other with the head written anew, in one task for each client connection,
-//! with no allocation once the worker is warm; what a role refuses or holds is refused and held here. Everything else (chunked requests, upgrades, `Expect`, trailers, HTTP/1.0,
-//! all that is malformed) is handed to hyper with the bytes that have come, before anything of it has been decided, and
-//! the connection comes back when hyper is done with it. So this path has nothing to refuse and nothing to repair, and
-//! what [`super::classify`] says of a request is said in one place.
+//! with no allocation once the worker is warm; what a role refuses or holds is refused and held here. Everything else
+//! (chunked requests, upgrades, `Expect`, trailers, HTTP/1.0, all that is malformed, heads that come in many pieces) is
+//! handed to hyper with the bytes that have come, before the role was asked, and the connection comes back when hyper is
+//! done with it. So there is nothing to repair here, and what is ambiguous is said in one place, [`super::classify`].
 //!
 //! What holds for hyper's path ([`super::forward`]) holds here, word for word: the right is confirmed with the
 //! connection in hand and no await before the first byte; nothing is sent twice unless the kernel took no byte of it;
