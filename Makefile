@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz model simulate soak planted bench-handoff build check tools
+.PHONY: help demo test fuzz model simulate soak planted bench bench-handoff build check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,20 @@ SEED ?=
 simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows one of them with all that happened
 	@tools/fetch protoc
 	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation -- --nocapture every_seed
+
+# What a run of `make bench` measures with, where it can be had; what is missing is left out of its tables.
+BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace
+REPEAT ?= 5
+WINDOW ?= 1
+ONLY ?=
+
+bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 memory": only those parts
+	@tools/fetch protoc
+	@for tool in $(BENCH_TOOLS); do tools/fetch $$tool || echo "$$tool: left out" >&2; done
+	@$(ENV) $(CARGO) build --locked --release
+	@$(ENV) EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$${CARGO_TARGET_DIR:-target}/release/epochgate}" \
+	  EPOCHGATE_BENCH_REPEAT="$(REPEAT)" EPOCHGATE_BENCH_WINDOW="$(WINDOW)" EPOCHGATE_BENCH_ONLY="$(ONLY)" \
+	  $(CARGO) bench --locked --bench compare
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
 	@tools/fetch protoc etcd

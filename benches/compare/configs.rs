@@ -1,0 +1,108 @@
+//! The other proxies' configurations: defaults, one worker, connections that are kept, no access log, bodies passed on
+//! as they come, and the nearest to "refuse an old epoch" that each can say.
+
+use std::net::SocketAddr;
+
+/// nginx compares for equality only. HTTP/2 without TLS needs a listener of its own there.
+pub fn nginx(listen: SocketAddr, http2: SocketAddr, upstream: SocketAddr) -> String {
+    format!(
+        r#"daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid nginx.pid;
+error_log stderr crit;
+events {{ worker_connections 19900; }}
+http {{
+  access_log off;
+  keepalive_timeout 1h;
+  keepalive_requests 1000000000;
+  client_body_temp_path body; proxy_temp_path proxy; fastcgi_temp_path fastcgi;
+  uwsgi_temp_path uwsgi; scgi_temp_path scgi;
+  map $http_x_epoch $stale {{ default 1; "7" 0; }}
+  upstream target {{ server {upstream}; keepalive 2048; keepalive_requests 1000000000; }}
+  server {{
+    listen {listen} backlog=4096;
+    listen {http2} http2;
+    client_max_body_size 0;
+    client_body_buffer_size 128k;
+    location / {{
+      if ($stale) {{ return 412; }}
+      proxy_pass http://target;
+      proxy_http_version 1.1;
+      proxy_set_header Connection "";
+      proxy_request_buffering off;
+    }}
+  }}
+}}
+"#
+    )
+}
+
+/// HAProxy takes HTTP/1 and HTTP/2 at one address.
+pub fn haproxy(listen: SocketAddr, upstream: SocketAddr) -> String {
+    format!(
+        "global
+  nbthread 1
+  maxconn 9700
+defaults
+  mode http
+  timeout connect 5s
+  timeout client 1h
+  timeout server 1h
+frontend door
+  bind {listen} backlog 4096
+  http-request return status 412 if {{ req.hdr_val(x-epoch) lt 5 }}
+  default_backend target
+backend target
+  server upstream {upstream}
+"
+    )
+}
+
+/// Envoy's default circuit breakers would refuse what a full load opens.
+pub fn envoy(listen: SocketAddr, upstream: SocketAddr) -> String {
+    format!(
+        r#"static_resources:
+  listeners:
+  - name: door
+    address: {{ socket_address: {{ address: {from_ip}, port_value: {from_port} }} }}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: door
+          codec_type: AUTO
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match:
+                  prefix: "/"
+                  headers: [{{ name: x-epoch, range_match: {{ start: 5, end: 9223372036854775807 }} }}]
+                route: {{ cluster: target, timeout: 0s }}
+              - match: {{ prefix: "/" }}
+                direct_response: {{ status: 412 }}
+  clusters:
+  - name: target
+    type: STATIC
+    connect_timeout: 5s
+    circuit_breakers:
+      thresholds: [{{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}]
+    load_assignment:
+      cluster_name: target
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {{ address: {{ socket_address: {{ address: {to_ip}, port_value: {to_port} }} }} }}
+"#,
+        from_ip = listen.ip(),
+        from_port = listen.port(),
+        to_ip = upstream.ip(),
+        to_port = upstream.port(),
+    )
+}

@@ -1,0 +1,133 @@
+//! epochgate beside nginx, HAProxy and Envoy, in one run on one machine: `make bench` (docs/performance.md).
+//!
+//! Every proxy has the first core for itself and one worker; the load and the upstream share the second. Repetitions
+//! are interleaved target by target, and ratios are taken within a repetition, so that what else the machine does meets
+//! all of them. It prints; nothing is asserted. What is not on the machine is left out, and said.
+
+#[path = "../../tests/support"]
+#[allow(dead_code, reason = "what the tests need besides")]
+#[allow(clippy::unwrap_used, reason = "a panic is the report, as in a test")]
+mod support {
+    pub mod client;
+    pub mod ports;
+    pub mod process;
+}
+
+mod board;
+mod configs;
+mod epochgate;
+mod http1;
+mod idle;
+mod large;
+mod load;
+mod measure;
+mod paced;
+mod pin;
+mod targets;
+mod upstream;
+mod wire;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use board::Board;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use serde_json::json;
+use targets::Field;
+
+/// The names of epochgate's roles in the tables.
+pub const OURS: [&str; 2] = ["guard", "stamp"];
+/// What they are compared with.
+pub const PEERS: [&str; 3] = ["nginx", "haproxy", "envoy"];
+
+/// What the environment says of a run; `make bench` sets it.
+pub struct Plan {
+    /// How often everything is repeated.
+    pub repeat: usize,
+    /// How long a target is under load, each time.
+    pub window: Duration,
+    /// Parts to run; all where empty.
+    only: Vec<String>,
+}
+
+impl Plan {
+    fn of_environment() -> Plan {
+        let number = |name: &str, default: f64| {
+            let text = std::env::var(name).ok().filter(|text| !text.is_empty());
+            text.map_or(default, |text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+        };
+        let only = std::env::var("EPOCHGATE_BENCH_ONLY").unwrap_or_default();
+        Plan {
+            repeat: number("EPOCHGATE_BENCH_REPEAT", 5.0).max(1.0) as usize,
+            window: Duration::from_secs_f64(number("EPOCHGATE_BENCH_WINDOW", 1.0).max(0.05)),
+            only: only.split([' ', ',']).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
+        }
+    }
+
+    fn has(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|only| only == part)
+    }
+}
+
+fn main() {
+    // `cargo test --all-targets` starts benches too, without this.
+    if !std::env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    let plan = Plan::of_environment();
+    let Some([proxy, others]) = pin::cores() else {
+        eprintln!("two cores are needed: one for the proxy, one for the load and the upstream");
+        std::process::exit(1);
+    };
+    let count = std::thread::available_parallelism().map_or(2, usize::from);
+    raise_descriptors();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let upstream = upstream::start(others);
+    let began = measure::busy();
+    eprintln!("starting; load average {began}");
+    let field = Field::start(folder.path(), upstream, proxy);
+    pin::this_thread(others);
+
+    let mut board = Board::default();
+    field.missing.iter().for_each(|missing| board.note(missing.clone()));
+    let mut report = String::new();
+    if plan.has("http1") {
+        report.push_str(&http1::run(&plan, &field, &mut board));
+    }
+    if plan.has("paced") {
+        report.push_str(&paced::run(&plan, &field, &mut board));
+    }
+    if plan.has("idle") {
+        report.push_str(&idle::run(&field, &mut board));
+    }
+    if plan.has("large") {
+        report.push_str(&large::run(&plan, &field, &mut board));
+    }
+    drop(field);
+    finish(&report, &board, &began, count);
+}
+
+fn finish(report: &str, board: &Board, began: &str, cores: usize) {
+    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").to_owned();
+    let processor = processor.trim_start_matches([' ', '\t', ':']);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let ended = measure::busy();
+    println!("\n{report}");
+    println!("{processor}, {cores} cores, Linux {}; load average {began} before, {ended} after.", kernel.trim());
+    board.notes.iter().for_each(|note| println!("- {note}"));
+    let about = json!({ "processor": processor, "cores": cores, "kernel": kernel.trim(), "load": [began, ended] });
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare.json");
+    match fs::write(&file, format!("{:#}\n", board.json(about))) {
+        Ok(()) => eprintln!("every sample is in {}", file.display()),
+        Err(error) => eprintln!("{}: {error}", file.display()),
+    }
+}
+
+/// As many descriptors as this user may have, here and in what is started.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    // A refusal shows later, where there are too few.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
