@@ -5,10 +5,11 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
+use crate::running::{Running, Wrap};
 use crate::support::client;
 use crate::support::ports;
-use crate::support::process::{LONG, Launch, Process, eventually};
-use crate::targets::{Target, Wrap};
+use crate::support::process::{LONG, Launch, eventually};
+use crate::targets::Target;
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -27,9 +28,9 @@ pub struct Pair {
 
 /// One of the two processes.
 pub struct Side {
-    pub process: Process,
+    pub process: Running,
     pub listen: SocketAddr,
-    launch: Box<dyn Fn() -> Process>,
+    launch: Box<dyn Fn() -> Running>,
 }
 
 impl Pair {
@@ -90,9 +91,9 @@ impl Side {
         self.process.wait(LONG);
     }
 
-    /// Starts it again.
-    pub fn start_again(&mut self) {
-        self.process = (self.launch)();
+    /// Starts it again, in the same place.
+    pub fn launch(&self) -> Running {
+        (self.launch)()
     }
 }
 

@@ -17,12 +17,18 @@ mod board;
 mod configs;
 mod epochgate;
 mod http1;
+mod http2;
 mod idle;
+mod instructions;
 mod large;
 mod load;
 mod measure;
 mod paced;
 mod pin;
+mod running;
+mod stalled;
+mod start;
+mod syscalls;
 mod targets;
 mod upstream;
 mod wire;
@@ -104,7 +110,22 @@ fn main() {
     if plan.has("large") {
         report.push_str(&large::run(&plan, &field, &mut board));
     }
+    if plan.has("http2") {
+        report.push_str(&http2::run(&plan, &field, folder.path(), &mut board));
+    }
+    if plan.has("syscalls") {
+        report.push_str(&syscalls::run(&field, folder.path(), proxy, &mut board));
+    }
     drop(field);
+    if plan.has("stalled") {
+        report.push_str(&stalled::run(&folder.path().join("stalled"), proxy, &mut board));
+    }
+    if plan.has("start") {
+        report.push_str(&start::run(&plan, &folder.path().join("start"), upstream, proxy, &mut board));
+    }
+    if plan.has("instructions") {
+        report.push_str(&instructions::run(&folder.path().join("callgrind"), upstream, proxy, &mut board));
+    }
     finish(&report, &board, &began, count);
 }
 

@@ -1,18 +1,17 @@
 //! What is measured: each proxy as its own process on the first core, in front of the same upstream, with one worker
 //! and the nearest that it has to a check of the epoch.
 
-use std::ffi::OsString;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 use crate::configs;
 use crate::epochgate::Pair;
-use crate::pin;
+use crate::running::{Running, Wrap, find, launch};
 use crate::support::ports;
-use crate::support::process::{LONG, Launch, Process, eventually};
+use crate::support::process::{LONG, eventually};
 
 /// The field that the other proxies look at.
-const EPOCH: &str = "X-Epoch: 7\r\n";
+pub const EPOCH: &str = "X-Epoch: 7\r\n";
 
 /// Something to send requests to.
 pub struct Target {
@@ -32,7 +31,7 @@ pub struct Field {
     /// Names of those that are not there, each with the reason.
     pub missing: Vec<String>,
     /// They end with it.
-    _processes: Vec<Process>,
+    _processes: Vec<Running>,
     _pair: Pair,
 }
 
@@ -76,27 +75,6 @@ impl Field {
     }
 }
 
-/// What a process is started under: a tool, and its arguments.
-#[derive(Clone, Default)]
-pub struct Wrap(pub Vec<String>);
-
-impl Wrap {
-    /// Nothing.
-    pub fn none() -> Wrap {
-        Wrap::default()
-    }
-
-    /// Starts a process under it, on this core.
-    pub fn start(&self, launch: Launch, core: usize) -> Process {
-        let launch = match self.0.split_first() {
-            Some((tool, arguments)) => launch.under(tool, &arguments.iter().map(String::as_str).collect::<Vec<_>>()),
-            None => launch,
-        };
-        // What a thread starts is where the thread is: no other program has to run first.
-        pin::on(core, || launch.start())
-    }
-}
-
 /// Another proxy.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
@@ -109,7 +87,7 @@ pub enum Peer {
 pub struct Plan {
     pub listen: SocketAddr,
     pub http2: SocketAddr,
-    arguments: Vec<String>,
+    pub arguments: Vec<String>,
 }
 
 impl Peer {
@@ -154,7 +132,7 @@ impl Peer {
 
 impl Plan {
     /// Starts it, and waits until it listens.
-    pub fn launch(&self, program: &Path, core: usize, wrap: &Wrap) -> Process {
+    pub fn launch(&self, program: &Path, core: usize, wrap: &Wrap) -> Running {
         let mut process = self.launch_only(program, core, wrap);
         eventually("a proxy listens", LONG, || {
             assert!(process.is_running(), "{} has ended:\n{}", program.display(), process.recent());
@@ -164,26 +142,7 @@ impl Plan {
     }
 
     /// Starts it.
-    pub fn launch_only(&self, program: &Path, core: usize, wrap: &Wrap) -> Process {
-        let launch = Launch::program(&program.display().to_string()).args(&self.arguments);
-        wrap.start(launch.env("LD_LIBRARY_PATH", libraries()), core)
+    pub fn launch_only(&self, program: &Path, core: usize, wrap: &Wrap) -> Running {
+        wrap.start(launch(program).args(&self.arguments), core)
     }
-}
-
-/// A program of this name. Of what `tools/fetch` unpacked the program itself, not the script that finds its libraries:
-/// what is measured has nothing around it.
-pub fn find(name: &str) -> Option<PathBuf> {
-    let tools = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools");
-    let fetched = ["root/usr/sbin", "root/usr/bin", "bin"].map(|folder| tools.join(folder));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = fetched.into_iter().chain(std::env::split_paths(&path)).chain([PathBuf::from("/usr/sbin")]);
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
-}
-
-/// Where the libraries of what was unpacked are.
-fn libraries() -> OsString {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/root");
-    let machine = format!("{}-linux-gnu", std::env::consts::ARCH);
-    let folders = ["lib", "usr/lib"].map(|folder| root.join(folder).join(&machine));
-    std::env::join_paths(folders).unwrap_or_default()
 }

@@ -49,6 +49,8 @@ impl Upstream {
     fn new(listener: TcpListener) -> std::io::Result<Upstream> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         listener.set_nonblocking(true)?;
+        // Two hundred connections at once are more than a listener queues unless told.
+        rustix::net::listen(&listener, 4096)?;
         epoll::add(&epoll, &listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
         let mut answer = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 100\r\n\r\n".to_vec();
         answer.resize(answer.len() + 100, b'.');

@@ -23,9 +23,9 @@ impl Request {
         Request::of(head, body)
     }
 
-    /// A GET without anything special, for a first answer.
-    pub fn get(to: SocketAddr) -> Request {
-        Request::of(format!("GET /orders/7 HTTP/1.1\r\nHost: {to}\r\n\r\n"), 0)
+    /// A GET with `more` fields (each with its line end), for a first answer.
+    pub fn get(to: SocketAddr, more: &str) -> Request {
+        Request::of(format!("GET /orders/7 HTTP/1.1\r\nHost: {to}\r\n{more}\r\n"), 0)
     }
 
     fn of(head: String, body: u64) -> Request {
