@@ -21,6 +21,9 @@ const SCENES: [Scene; 3] = [
     Scene { name: "16 × 64 KiB", connections: 16, body: 64 * 1024 },
 ];
 
+/// With fewer a window says more about who else wanted the core.
+const LEAST: usize = 3000;
+
 /// Runs every scene with every target, in turn; the tables.
 pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     for repetition in 1..=plan.repeat {
@@ -80,10 +83,13 @@ struct Sample {
 fn once(plan: &Plan, scene: &Scene, target: &Target) -> Result<Sample, String> {
     let request = Request::put(target.address, scene.body, &target.fields);
     let mut load = Load::connect(target.address, request, scene.connections)?;
-    load.closed((plan.window / 4).max(Duration::from_millis(100)))?;
+    load.closed((plan.window / 4).max(Duration::from_millis(100)), 1000)?;
     let cpu = || target.process.map_or(0, measure::cpu);
     let before = cpu();
-    let outcome = load.closed(plan.window)?;
+    let outcome = load.closed(plan.window, LEAST)?;
+    if outcome.requests < LEAST as u64 {
+        return Err(format!("{} requests in {:?}: too busy here to tell", outcome.requests, outcome.took));
+    }
     let spent = (cpu() - before) as f64 / 1000.0;
     Ok(Sample {
         cpu: if target.process.is_some() { spent / outcome.requests as f64 } else { f64::NAN },

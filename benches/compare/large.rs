@@ -21,7 +21,9 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
             });
             board.add("gib cpu", target.name, cpu);
             board.add("gib rate", target.name, rate);
-            line.push_str(&format!("  {} {cpu:.2}", target.name));
+            if cpu.is_finite() {
+                line.push_str(&format!("  {} {cpu:.2}", target.name));
+            }
         }
         eprintln!("large {repetition}/{repeat}, s of CPU a GiB:{line}");
     }

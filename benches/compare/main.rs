@@ -91,7 +91,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let upstream = upstream::start(others);
     let began = measure::busy();
-    eprintln!("starting; load average {began}");
+    eprintln!("starting; load average {began}; {} times {:?} each", plan.repeat, plan.window);
     let field = Field::start(folder.path(), upstream, proxy);
     pin::this_thread(others);
 

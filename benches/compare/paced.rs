@@ -51,7 +51,7 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
 
 fn once(plan: &Plan, target: &Target) -> Result<[f64; 3], String> {
     let mut load = Load::connect(target.address, Request::put(target.address, 100, &target.fields), 16)?;
-    load.closed(Duration::from_millis(100))?;
+    load.closed(Duration::from_millis(100), 0)?;
     load.settle()?;
     let cpu = || target.process.map_or(0, measure::cpu);
     let before = cpu();

@@ -25,7 +25,7 @@ pub fn run(folder: &Path, core: usize, board: &mut Board) -> String {
         let before = measure::memory(process);
         let request = Request::put(target.address, BODY, &target.fields);
         let stalled = Load::connect(target.address, request, UPLOADS).and_then(|mut load| {
-            load.closed(SETTLED)?;
+            load.closed(SETTLED, 0)?;
             let each = measure::memory(process).saturating_sub(before) as f64 / UPLOADS as f64;
             Ok((load, each))
         });
