@@ -169,9 +169,9 @@ impl Between for LearnsInParts {
             if self.learns.is_reached() && learns && !doors {
                 // The watch says something else at once: its reading is sent before anybody asks for the doors.
                 self.told.reach();
-            } else if covers(ranges, &Keys::One(ANOTHER.into())) {
-                assert!(!doors, "the doors were asked for before");
+            } else if covers(ranges, &Keys::One(ANOTHER.into())) && !doors {
                 self.drained().await;
+            // (On a busy machine the doors may be asked for before that reading; then it is no older one.)
             } else if self.told.is_reached() && doors {
                 self.doors.reach();
             }
