@@ -62,7 +62,10 @@ fn elections_that_a_floor_beyond_belief_stops_are_told_everywhere_with_the_way_o
             let status = told(&mut [&mut door, &mut writer], "it says so", |status| stopped(status).is_some()).await;
             let words = stopped(&status).expect("it says so");
             let way_out = "`epochgate rebase --resource orders --to 9000000`";
-            assert!(words.contains(way_out) && words.contains(&format!("/epochgate/v1/{key}")), "{words}");
+            // The door, which has taken that floor for its own, may have reported it by now too.
+            let named =
+                [&key, "reports/orders/orders/g-"].iter().any(|key| words.contains(&format!("/epochgate/v1/{key}")));
+            assert!(words.contains(way_out) && named, "{words}");
             assert_eq!(status.resources[0].state, State::Vacant);
             std::mem::swap(&mut door, &mut writer);
         }
