@@ -220,12 +220,11 @@ impl Http {
             if closing.watch(context) == Stage::Now {
                 return Poll::Ready(None);
             }
-            while watches {
-                match self.poll_gone(line, came, context) {
-                    Poll::Ready(true) => return Poll::Ready(None),
-                    Poll::Ready(false) => watches = came.is_unread(),
-                    Poll::Pending => break,
+            if watches && let Poll::Ready(gone) = self.poll_gone(line, came, context) {
+                if gone {
+                    return Poll::Ready(None);
                 }
+                watches = false;
             }
             Poll::Pending
         })
@@ -242,7 +241,7 @@ impl Http {
         })
     }
 
-    /// Whether a client whose request waits has gone. What it sends meanwhile is kept, within bounds.
+    /// Whether a client whose request waits has gone. What it sends instead is kept; nothing is noticed beyond that.
     fn poll_gone(&self, line: &mut Line, came: &mut Came, context: &mut Context<'_>) -> Poll<bool> {
         const AHEAD: usize = 512;
         let mut space = [0; AHEAD];

@@ -1,5 +1,7 @@
 //! What the fence does to requests: holds, refuses, hurries and cuts them.
 
+use std::time::Duration;
+
 use super::support::{refusal, run, until, world};
 use crate::fence::{Outcome, Reason};
 use crate::protocol::right::Settled;
@@ -37,6 +39,38 @@ fn a_slow_client_holds_the_answer_up_only_until_the_fence_hurries() {
             got += read;
         }
         assert!(got < LARGE);
+    });
+}
+
+/// As much as the client likes to send would else be in this process' memory, for as long as the hold lasts.
+#[test]
+fn what_a_held_request_goes_on_to_send_waits_at_its_client() {
+    run(async {
+        // More than all kernel buffers on the way hold.
+        const LARGE: usize = 32 * 1024 * 1024;
+        let world = world(|_| {}).await;
+        let (release, released) = tokio::sync::oneshot::channel::<()>();
+        let held = async {
+            let _ = released.await;
+            Ok(())
+        };
+        world.role.next.borrow_mut().push_back(Decision::Hold(Box::pin(held)));
+        let mut client = world.client().await;
+        client.send(&format!("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: {LARGE}\r\n\r\n")).await;
+        until("it is asked", || !world.role.paths.borrow().is_empty()).await;
+        let sending = tokio::task::spawn_local(async move {
+            client.send(&"x".repeat(LARGE)).await;
+            client
+        });
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(!sending.is_finished(), "all of it is here");
+        release.send(()).expect("it is waited for");
+        let mut target = world.at_target().await;
+        target.head().await;
+        assert_eq!(target.exactly(LARGE).await.len(), LARGE);
+        target.send(OK).await;
+        assert_eq!(sending.await.expect("all was sent").answer().await.1, "ok");
+        world.role.until_settled(Settled::Answered).await;
     });
 }
 
