@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::process::{LONG, Launch, program};
+use super::process::{LONG, Launch, await_standstill, program};
 
 /// How long an etcd may take to answer; a slow machine needs a part of it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -85,9 +85,11 @@ impl Etcd {
         &self.url
     }
 
-    /// SIGSTOP: it keeps its connections and says nothing.
+    /// SIGSTOP: it keeps its connections and says nothing. Returns when every thread of it has stopped.
+    #[track_caller]
     pub fn pause(&self) {
         self.signal(Signal::STOP);
+        await_standstill(self.child.as_ref().expect("it runs").id());
     }
 
     /// SIGCONT.

@@ -183,7 +183,7 @@ impl Process {
     #[track_caller]
     pub fn pause(&self) {
         self.signal(Signal::STOP);
-        eventually("a stopped process stands still", LONG, || thread_states(self.id()).iter().all(|&is| is == 'T'));
+        await_standstill(self.id());
     }
 
     /// SIGCONT.
@@ -358,6 +358,12 @@ fn listen(pipe: Option<impl Read + Send + 'static>, stream: Stream, said: &Arc<S
             line.clear();
         }
     })
+}
+
+/// Waits until every thread of a stopped process has stopped: the signal's sender does not wait for that.
+#[track_caller]
+pub fn await_standstill(id: u32) {
+    eventually("a stopped process stands still", LONG, || thread_states(id).iter().all(|&is| is == 'T'));
 }
 
 /// The state letter of every thread of a process, as in /proc; empty once it is gone.
