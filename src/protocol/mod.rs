@@ -69,6 +69,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// As the method alone says it (RFC 9110 9.2.1): an unknown one may change something.
+    pub fn of_method(method: &str) -> Kind {
+        if matches!(method, "GET" | "HEAD" | "OPTIONS" | "TRACE") { Kind::Read } else { Kind::Write }
+    }
+
     /// As in rules and metrics.
     pub const fn as_str(self) -> &'static str {
         match self {

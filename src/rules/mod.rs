@@ -174,7 +174,7 @@ fn trusted_kind(rule: &Rule, facts: &Facts<'_>, overridden: bool) -> Option<Kind
 }
 
 fn default_kind(facts: &Facts<'_>, overridden: bool) -> Kind {
-    let reads = matches!(facts.method, "GET" | "HEAD" | "OPTIONS" | "TRACE");
+    let reads = Kind::of_method(facts.method) == Kind::Read;
     if reads && !facts.upgrade && !facts.grpc && !overridden { Kind::Read } else { Kind::Write }
 }
 

@@ -88,8 +88,7 @@ impl Seen {
 
     /// Read or write as the method alone says it: for the counters, where the role never said.
     pub fn kind_by_method(&self) -> Kind {
-        let read = matches!(self.head.method, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE);
-        if read && !self.upgrade { Kind::Read } else { Kind::Write }
+        if self.upgrade { Kind::Write } else { Kind::of_method(self.head.method.as_str()) }
     }
 
     /// Path and query, as origin-form has them.

@@ -341,8 +341,7 @@ impl Flight {
         let trouble = match failed {
             Failed::Refused(refusal) => return self.http.refused(&self.seen, &refusal, &self.client),
             Failed::Unreachable(why) => {
-                let detail = format!("The request has not been sent: {why}.");
-                return self.refuse(Refusal::new(Reason::UpstreamUnreachable, detail), resource);
+                return self.refuse(unreachable(&why), resource);
             }
             Failed::Gone => return self.plain(StatusCode::SERVICE_UNAVAILABLE, "The request has not been sent."),
             Failed::NeverSent(trouble) | Failed::Trouble(trouble) => trouble,
@@ -433,6 +432,11 @@ pub fn refusal_of(trouble: &Trouble, upstream: &Upstream) -> Option<Refusal> {
         Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
     };
     Some(Refusal::new(reason, detail))
+}
+
+/// There is no connection: nothing has left.
+pub fn unreachable(why: &str) -> Refusal {
+    Refusal::new(Reason::UpstreamUnreachable, format!("The request has not been sent: {why}."))
 }
 
 /// What is said of a request that its own client, or this side's end, has spoilt.

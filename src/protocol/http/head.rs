@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// The field by which a refusal says its reason.
-pub const REFUSED: HeaderName = HeaderName::from_static("fencing-refused");
+pub const REFUSED: HeaderName = HeaderName::from_static(REFUSED_NAME);
+pub const REFUSED_NAME: &str = "fencing-refused";
 /// The field by which a service ties a request to an epoch.
 const EXPECT_EPOCH: &str = "fencing-expect";
 /// Trailers of these names are ours alone.

@@ -2,10 +2,8 @@
 
 use std::mem::MaybeUninit;
 
-use super::request::{MOST_FIELDS, digits, line};
-
-/// As [`super::super::head::REFUSED`].
-const REFUSED: &str = "fencing-refused";
+use super::super::head::REFUSED_NAME;
+use super::request::{MOST_FIELDS, digits, is_of_a_proxy, line};
 
 /// What an upstream's bytes begin with.
 pub enum Read {
@@ -121,7 +119,7 @@ impl Fields<'_, '_> {
         let says_close = self.listed().any(|name| name.eq_ignore_ascii_case(b"close"));
         // Where a length and a coding are both there, somebody on the way may have gone by the other one.
         let stays = version == 1 && !says_close && framing != Framing::UntilClose && !(chunked && length.is_some());
-        let refused = self.each(REFUSED).next().filter(|_| !to.strip_refused).map(Into::into);
+        let refused = self.each(REFUSED_NAME).next().filter(|_| !to.strip_refused).map(Into::into);
         Ok(Head { status, framing, stays, refused, len })
     }
 
@@ -153,12 +151,12 @@ impl Fields<'_, '_> {
                 10 => is("connection") || is("keep-alive"),
                 // One of several is enough; and beside a coding it is a lie (RFC 9112 6.3).
                 14 => is("content-length") && (chunked || std::mem::replace(&mut has_length, true)),
-                15 => is(REFUSED) && to.strip_refused,
+                15 => is(REFUSED_NAME) && to.strip_refused,
                 17 => is("transfer-encoding"),
                 _ => false,
             };
             let dropped = dropped
-                || (name.len() >= 6 && name.as_bytes()[..6].eq_ignore_ascii_case(b"proxy-"))
+                || is_of_a_proxy(name)
                 || (lists_more
                     && !is("content-length")
                     && self.listed().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes())));

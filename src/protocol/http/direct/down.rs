@@ -52,7 +52,7 @@ impl Exchange<'_> {
                 self.limits.waits_for_upstream(now);
                 return Poll::Pending;
             };
-            self.limits.answers(now);
+            self.limits.answers();
             let came = buffer.filled().len();
             let taken = match read {
                 Ok(()) if came > 0 => self.take(&space[..came], context),

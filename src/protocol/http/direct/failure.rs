@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::super::body::Answer;
 use super::super::classify::{self, Seen};
-use super::super::forward::{Trouble, plain_of, refusal_of};
+use super::super::forward::{Trouble, plain_of, refusal_of, unreachable};
 use super::super::{Http, UNWANTED, UNWANTED_WAIT, refuse};
 use super::line::Came;
 use super::request::{MOST_FIELDS, line as field};
@@ -44,10 +44,7 @@ impl Http {
         let mut cut = None;
         let refusal = match &failed {
             Failed::Refused(refusal) => Some((**refusal).clone()),
-            Failed::Unreachable(why) => {
-                let detail = format!("The request has not been sent: {why}.");
-                Some(Refusal::new(Reason::UpstreamUnreachable, detail))
-            }
+            Failed::Unreachable(why) => Some(unreachable(why)),
             Failed::Trouble(trouble) => refusal_of(trouble, &self.listener.upstream),
         };
         let answer = match (refusal, &failed) {

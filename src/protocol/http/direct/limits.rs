@@ -101,7 +101,7 @@ impl Limits {
     }
 
     /// Some of the answer came.
-    pub fn answers(&mut self, _now: Instant) {
+    pub fn answers(&mut self) {
         self.waits_since = None;
     }
 

@@ -18,7 +18,7 @@ use super::request::{self, Plain, Read};
 use super::scratch::Scratch;
 use crate::fence::Refusal;
 use crate::net::{Closing, Stage, Stream};
-use crate::protocol::{Binding, CutReason, Decision, Held};
+use crate::protocol::{Binding, CutReason, Decision, Held, Kind};
 
 /// A head that comes in more pieces is hyper's: here each look at one begins anew.
 const MOST_LOOKS: u32 = 8;
@@ -183,7 +183,7 @@ impl Http {
 
     /// Asks the role; once more where it was held, with what tells the role of its end.
     fn decide(&self, line: &Line, plain: &Plain<'_, '_>, closing: &Closing, finish: Option<Finish>) -> Decided {
-        let mut finish = finish.unwrap_or_else(|| Finish::new(self, plain.kind_by_method()));
+        let mut finish = finish.unwrap_or_else(|| Finish::new(self, Kind::of_method(plain.method)));
         let right = match self.role.decide(&plain.facts(line.peer, line.binding)) {
             Decision::Forward(right) => right,
             Decision::Refuse(refusal) => return Decided::Refuse(refusal, finish),

@@ -10,7 +10,7 @@ use http::HeaderValue;
 
 use super::super::classify::is_grpc_type;
 use super::super::head::Names;
-use crate::protocol::{Binding, Facts, Fields, Kind};
+use crate::protocol::{Binding, Facts, Fields};
 
 /// A head with more fields is not plain.
 pub const MOST_FIELDS: usize = 100;
@@ -131,7 +131,8 @@ fn look(fields: &Lines<'_, '_>) -> Option<Said> {
     (hosts == 1 && lengths <= 1).then_some(said)
 }
 
-fn is_of_a_proxy(name: &str) -> bool {
+/// Whether a field of this name is between two proxies.
+pub fn is_of_a_proxy(name: &str) -> bool {
     name.len() >= 6 && name.as_bytes()[..6].eq_ignore_ascii_case(b"proxy-")
 }
 
@@ -168,11 +169,6 @@ impl Plain<'_, '_> {
     pub fn facts(&self, peer: SocketAddr, binding: Binding) -> Facts<'_> {
         let path = self.target.split_once('?').map_or(self.target, |(path, _)| path);
         Facts { method: self.method, path, fields: &self.fields, upgrade: false, grpc: false, peer, binding }
-    }
-
-    /// Read or write as the method alone says it.
-    pub fn kind_by_method(&self) -> Kind {
-        if matches!(self.method, "GET" | "HEAD" | "OPTIONS" | "TRACE") { Kind::Read } else { Kind::Write }
     }
 
     /// Writes the head as the upstream is to see it: as [`Names::to_upstream`] has it.

@@ -1,5 +1,6 @@
 //! The way of a request to the upstream: what leaves, and when it may.
 
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -47,8 +48,11 @@ impl Exchange<'_> {
         if self.is_shut() {
             return Poll::Ready(Err(Trouble::Fenced));
         }
-        let Some(upstream) = &mut self.upstream else { return Poll::Ready(Ok(bytes.len())) };
-        match std::task::ready!(Pin::new(&mut upstream.stream).poll_write(context, bytes)) {
+        let written = match &mut self.upstream {
+            Some(upstream) => std::task::ready!(Pin::new(&mut upstream.stream).poll_write(context, bytes)),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        match written {
             Ok(taken) => {
                 self.limits.moved(now);
                 if !std::mem::replace(&mut self.left, true) {
