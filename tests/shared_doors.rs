@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use support::link::Link;
 use support::process::{LONG, eventually, eventually_some};
-use support::world::{Plan, QUARANTINE, Sidecar, World, answered};
+use support::world::{Plan, QUARANTINE, Sidecar, World, Writing, answered};
 
 /// How long a door's session lasts: `lease_ttl` of these worlds.
 const SESSION: Duration = Duration::from_secs(2);
@@ -39,16 +39,22 @@ fn in_order(world: &World) {
     world.upstream.assert_epochs_never_decrease();
 }
 
-#[test]
-fn a_new_epoch_opens_at_every_door_when_all_have_drained_and_whoever_waits_says_for_whom() {
-    let mut world = World::embedded();
-    let (east, west) = (shared(&world, "east").start(), shared(&world, "west").start());
+/// Two doors that are open for the first term, of which `east` has a write in the target; with that term's stamp.
+fn with_an_old_write(world: &mut World) -> (Sidecar, Sidecar, String, Writing) {
+    let (east, west) = (shared(world, "east").start(), shared(world, "west").start());
     let (one, first) = world.elect("orders-a");
     east.await_open(&one);
     west.await_open(&one);
     world.upstream.next("/old", "apply=@old");
     let old = east.write("/old", Some(&first));
     world.await_arrival("/old");
+    (east, west, first, old)
+}
+
+#[test]
+fn a_new_epoch_opens_at_every_door_when_all_have_drained_and_whoever_waits_says_for_whom() {
+    let mut world = World::embedded();
+    let (east, west, first, old) = with_an_old_write(&mut world);
 
     let (two, second) = world.elect("orders-b");
     let held_up = id_of(&east);
@@ -203,13 +209,7 @@ fn where_lapsed_doors_hold_an_operator_has_to_say_that_one_is_dead() {
 #[test]
 fn beside_a_door_that_was_forced_the_next_epoch_opens_with_a_proof() {
     let mut world = World::embedded();
-    let (east, west) = (shared(&world, "east").start(), shared(&world, "west").start());
-    let (one, first) = world.elect("orders-a");
-    east.await_open(&one);
-    west.await_open(&one);
-    world.upstream.next("/old", "apply=@old");
-    let old = east.write("/old", Some(&first));
-    world.await_arrival("/old");
+    let (east, west, _, old) = with_an_old_write(&mut world);
     let (two, _) = world.elect("orders-b");
     east.await_gate("it drains", |gate| gate["phase"] == "draining");
     assert_eq!(east.post("/api/v1/gate/open?resource=orders&accept-reordering=true").status, 200);

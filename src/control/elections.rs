@@ -123,12 +123,12 @@ impl Control {
         self.writer.standing.begin(resource.clone(), term);
         self.writer.dirty = true;
         self.look(vec![Keys::Under(keys::DOORS.to_owned()), Keys::Under(keys::reports(resource))]);
-        self.try_to_arm(resource);
         // A reading that came before the answer has told nobody to give up, and no later one shows the same as changed.
         if self.view.revision >= at {
             self.check_epoch(resource);
             self.check_floors(resource);
         }
+        self.try_to_arm(resource);
     }
 
     /// Deletes the leader key of a term that is not used any more.

@@ -27,7 +27,6 @@ impl Control {
                 Some(Key::Leader(resource)) => self.leader_changed(&resource),
                 Some(Key::Epoch(resource)) => self.check_epoch(&resource),
                 Some(Key::Report(resource, _)) => {
-                    self.check_floors(&resource);
                     to_arm.insert(resource);
                 }
                 Some(Key::Door(_) | Key::Alive(_)) => doors_changed = true,
@@ -39,7 +38,7 @@ impl Control {
             to_arm.extend(unarmed.map(|(resource, _)| resource.clone()));
         }
         for resource in to_arm {
-            // A floor that was read before the answer to the own election changes no more: it is looked at again here.
+            // Also where no report has changed: a floor may have been read before the answer to the own election.
             self.check_floors(&resource);
             self.try_to_arm(&resource);
         }

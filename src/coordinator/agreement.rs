@@ -76,7 +76,7 @@ pub fn agree(
     let counted = others.filter(|door| door.record.counts_for(resource));
     let waits_for = counted.filter_map(|door| {
         let why = match report(&door.name) {
-            _ if !door.alive || door.record.left => match patience.ends(door, sightings, now) {
+            _ if !door.is_there() => match patience.ends(door, sightings, now) {
                 Some(until) => (now < until).then_some(Why::Gone(until)),
                 None => Some(Why::Held),
             },
@@ -115,8 +115,8 @@ pub fn clear(
     now: Moment,
 ) -> Vec<(DoorName, Txn)> {
     let others = doors.iter().filter(|door| door.name != *own && door.name.target == own.target);
-    sightings.forget(others.clone().filter(|door| door.alive && !door.record.left));
-    let gone = others.filter(|door| door.record.kind == DoorKind::Shared && (!door.alive || door.record.left));
+    sightings.forget(others.clone().filter(|door| door.is_there()));
+    let gone = others.filter(|door| door.record.kind == DoorKind::Shared && !door.is_there());
     let over = gone.filter(|door| {
         let until = patience.ends(door, sightings, now);
         until.is_some_and(|until| now >= until) && lowest_floor_stands(&door.name)
@@ -152,7 +152,7 @@ pub fn finds_a_witness<'a>(
 ) -> bool {
     let vouching: Vec<&str> =
         reports.into_iter().filter(|(_, report)| report.drained.is_some()).map(|(door, _)| door).collect();
-    let vouches = |door: &Door| door.alive && !door.record.left && vouching.contains(&door.name.id.as_str());
+    let vouches = |door: &Door| door.is_there() && vouching.contains(&door.name.id.as_str());
     doors.iter().any(|door| is_a_peer(own, door) && vouches(door))
 }
 
@@ -160,10 +160,9 @@ pub fn finds_a_witness<'a>(
 /// doors of one target. Where nobody joins their target any more, nobody clears their records away, and no term would arm
 /// again. One that comes back later reads the epoch before it admits anything.
 pub fn without_the_gone(doors: Vec<Door>, patience: Patience, sightings: &mut Sightings, now: Moment) -> Vec<Door> {
-    sightings.forget(doors.iter().filter(|door| door.alive && !door.record.left));
-    let mut stands = |door: &Door| {
-        (door.alive && !door.record.left) || patience.ends(door, sightings, now).is_none_or(|until| now < until)
-    };
+    sightings.forget(doors.iter().filter(|door| door.is_there()));
+    let mut stands =
+        |door: &Door| door.is_there() || patience.ends(door, sightings, now).is_none_or(|until| now < until);
     doors.into_iter().filter(|door| stands(door)).collect()
 }
 

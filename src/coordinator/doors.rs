@@ -27,6 +27,13 @@ pub struct Door {
     pub alive: bool,
 }
 
+impl Door {
+    /// Whether it is there: alive, and it has not said, nor has anybody, that it is gone.
+    pub fn is_there(&self) -> bool {
+        self.alive && !self.record.left
+    }
+}
+
 /// The doors among some entries; what cannot be read is left out.
 pub fn among<'a>(entries: impl IntoIterator<Item = &'a Entry> + Clone) -> Vec<Door> {
     let living: Vec<DoorName> = entries

@@ -133,12 +133,7 @@ pub async fn look(
     (sightings, patience): (&mut Sightings, Patience),
     clock: &dyn Clock,
 ) -> Result<(Progress, Revision), FenceError> {
-    let ranges = vec![
-        Range::all(Keys::One(keys::epoch(resource))),
-        Range::all(Keys::Under(keys::DOORS.to_owned())),
-        Range::all(Keys::Under(keys::reports(resource))),
-    ];
-    let read = store.read(ranges).await?;
+    let read = store.read(ranges(resource)).await?;
     // After the reading: a door that it shows may have left while it was under way.
     let now = clock.now();
     let [epochs, doors, reports] = read.ranges.as_slice() else { return Err(FenceError::Over(term.epoch)) };
@@ -164,6 +159,13 @@ pub async fn look(
     };
     let doors = serving(resource, &doors).map(|door| progress_of(door, report(&door.name), Some(term))).collect();
     Ok((Progress { proof, doors }, read.revision))
+}
+
+/// The epoch, every door, and what doors have reported of the resource.
+fn ranges(resource: &Resource) -> Vec<Range> {
+    let all =
+        [Keys::One(keys::epoch(resource)), Keys::Under(keys::DOORS.to_owned()), Keys::Under(keys::reports(resource))];
+    all.into_iter().map(Range::all).collect()
 }
 
 fn serving<'a>(resource: &'a Resource, doors: &'a [Door]) -> impl Iterator<Item = &'a Door> {
@@ -199,12 +201,7 @@ pub struct OnRecord {
 /// # Errors
 /// Those of the store.
 pub async fn on_record(store: &dyn Store, resource: &Resource) -> Result<OnRecord, StoreError> {
-    let ranges = vec![
-        Range::all(Keys::One(keys::epoch(resource))),
-        Range::all(Keys::Under(keys::DOORS.to_owned())),
-        Range::all(Keys::Under(keys::reports(resource))),
-    ];
-    let read = store.read(ranges).await?;
+    let read = store.read(ranges(resource)).await?;
     let [epochs, entries, reports] = read.ranges.as_slice() else {
         return Ok(OnRecord { doors: Vec::new(), is_known: false, others: Vec::new() });
     };

@@ -172,11 +172,11 @@ impl Writer {
         self.standing.leaders.insert(orders().clone(), Leader { term: term.clone(), address: None, held: false });
         self.standing.begin(orders().clone(), term);
         if self.keeps_view {
-            self.try_to_arm(tale);
             if self.view.revision >= at {
                 self.check_epoch(tale);
                 self.check_floors(tale);
             }
+            self.try_to_arm(tale);
         } else {
             // Its view is not part of the state: the reading that it asks for now is what it goes by.
             self.read(coordinator, tale);

@@ -57,6 +57,22 @@ impl Copy {
         copy
     }
 
+    /// Builds tests of it, those that cargo is told of; what cargo says, message by message.
+    pub fn build_tests(&self, which: &[&str]) -> Vec<serde_json::Value> {
+        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
+            .args(["test", "--locked", "--no-run", "--features", "danger-test-switches", "--message-format=json"])
+            .args(which)
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            .env_remove("RUSTFLAGS")
+            .stderr(Stdio::inherit())
+            .output()
+            .expect("cargo runs");
+        assert!(output.status.success(), "the copy with every bug in it does not build");
+        let lines = output.stdout.split(|byte| *byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
+
     /// Only what is different is written, and so is newer than what was built: cargo builds what has changed, and no
     /// more.
     fn take_over(&self, fresh: &Path) {

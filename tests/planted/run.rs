@@ -54,19 +54,8 @@ impl Suite {
     pub fn build(copy: &Copy, only: &[&str]) -> Suite {
         say("building the copy");
         let named = only.iter().flat_map(|name| if *name == "lib" { vec!["--lib"] } else { vec!["--test", name] });
-        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["test", "--locked", "--no-run", "--features", "danger-test-switches", "--message-format=json"])
-            .args(named)
-            .current_dir(&copy.tree)
-            .env("CARGO_TARGET_DIR", &copy.target)
-            .env_remove("RUSTFLAGS")
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "the copy with every bug in it does not build");
         let mut binaries = Vec::new();
-        for line in output.stdout.split(|byte| *byte == b'\n') {
-            let Ok(message) = serde_json::from_slice::<serde_json::Value>(line) else { continue };
+        for message in copy.build_tests(&named.collect::<Vec<_>>()) {
             let is_test = message["profile"]["test"] == true;
             let (Some(path), Some(name)) = (message["executable"].as_str(), message["target"]["name"].as_str()) else {
                 continue;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::bugs::Bug;
@@ -39,24 +39,13 @@ impl Seeds {
     /// Builds it, where the copy's other tests are built, and sees that the first seeds find nothing without a bug.
     pub fn build(copy: &Copy) -> Seeds {
         say("building the copy's simulation");
-        let output = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
-            .args(["test", "--locked", "--no-run", "--profile", "simulation", "--features", "danger-test-switches"])
-            .args(["--test", "simulation", "--message-format=json"])
-            .current_dir(&copy.tree)
-            .env("CARGO_TARGET_DIR", &copy.target)
-            .env_remove("RUSTFLAGS")
-            .stderr(Stdio::inherit())
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "the copy with every bug in it does not build");
-        let messages = output.stdout.split(|byte| *byte == b'\n');
-        let executable =
-            messages.filter_map(|line| serde_json::from_slice::<serde_json::Value>(line).ok()).find_map(|message| {
-                match message["target"]["name"] == "simulation" {
-                    true => message["executable"].as_str().map(PathBuf::from),
-                    false => None,
-                }
-            });
+        let simulation = ["--profile", "simulation", "--test", "simulation"];
+        let executable = copy.build_tests(&simulation).into_iter().find_map(|message| {
+            match message["target"]["name"] == "simulation" {
+                true => message["executable"].as_str().map(PathBuf::from),
+                false => None,
+            }
+        });
         let seeds = std::env::var("EPOCHGATE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS);
         let results = copy.results.with_file_name("seeds.txt");
         let binary = executable.expect("cargo names what it built");

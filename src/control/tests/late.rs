@@ -3,8 +3,10 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 
+use super::older::put;
 use super::*;
 use crate::coordinator::election::{Campaigned, Candidate, Tools, campaign};
+use crate::coordinator::records::{Report, to_value};
 use crate::coordinator::store::{
     Change, Compare, LeaseId, Range, Revision, Snapshot, StoreFuture, Txn, Watch, WatchEvent,
 };
@@ -255,6 +257,15 @@ fn a_reading_from_before_the_win_ends_no_term() {
     });
 }
 
+/// Another door reports this floor; returns once that was read, and has reached control.
+async fn another_reports(store: &Arc<dyn Store>, floor: Epoch, regressed: bool, read: &Point) {
+    let (nonce, writer) = (crate::fence::Nonce::from_bytes([5; 8]), "b".parse().expect("an id"));
+    let report = Report { floor, nonce, writer, drained: None, forced: None, regressed };
+    put(store, "reports/orders/orders/another", to_value(&report)).await;
+    read.reached().await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+}
+
 /// A door's report that says it will not have the term is read before the answer to the election comes.
 struct FloorBeforeTheAnswer {
     store: Arc<dyn Store>,
@@ -267,20 +278,7 @@ impl Between for FloorBeforeTheAnswer {
         Box::pin(async move {
             if puts(txn, "leaders/") && matches!(how, Committed::Done(_)) && !self.won.is_reached() {
                 self.won.reach();
-                let report = crate::coordinator::records::Report {
-                    floor: Epoch::new(5).expect("in range"),
-                    nonce: crate::fence::Nonce::from_bytes([5; 8]),
-                    writer: "b".parse().expect("an id"),
-                    drained: None,
-                    forced: None,
-                    regressed: true,
-                };
-                let key = crate::coordinator::keys::report(&orders(), "orders", "another");
-                let put = Change::Put { key, value: crate::coordinator::records::to_value(&report), lease: None };
-                self.store.commit(Txn { compares: Vec::new(), changes: vec![put] }).await?;
-                self.read.reached().await;
-                // What was read reaches control before the answer does.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                another_reports(&self.store, Epoch::new(5).expect("in range"), true, &self.read).await;
             }
             Ok(())
         })
@@ -323,20 +321,7 @@ impl Between for ElectionOverARestore {
         Box::pin(async move {
             if puts(txn, "leaders/") && !self.elects.is_reached() {
                 self.elects.reach();
-                let report = crate::coordinator::records::Report {
-                    floor: Epoch::FIRST,
-                    nonce: crate::fence::Nonce::from_bytes([5; 8]),
-                    writer: "b".parse().expect("an id"),
-                    drained: None,
-                    forced: None,
-                    regressed: false,
-                };
-                let key = crate::coordinator::keys::report(&orders(), "orders", "another");
-                let put = Change::Put { key, value: crate::coordinator::records::to_value(&report), lease: None };
-                self.store.commit(Txn { compares: Vec::new(), changes: vec![put] }).await?;
-                self.read.reached().await;
-                // What was read reaches control before the answer does.
-                tokio::time::sleep(Duration::from_millis(50)).await;
+                another_reports(&self.store, Epoch::FIRST, false, &self.read).await;
             }
             Ok(())
         })

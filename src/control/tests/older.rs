@@ -37,7 +37,7 @@ async fn record_one_for(store: &Arc<dyn Store>, id: &str, kind: DoorKind, resour
     assert!(matches!(joined, Ok(Joined::At { .. })), "{joined:?}");
 }
 
-async fn put(store: &Arc<dyn Store>, key: &str, value: Vec<u8>) {
+pub(super) async fn put(store: &Arc<dyn Store>, key: &str, value: Vec<u8>) {
     let changes = vec![Change::Put { key: key.into(), value, lease: None }];
     store.commit(Txn { compares: Vec::new(), changes }).await.expect("it can be put");
 }

@@ -1,13 +1,9 @@
 //! Which recorded doors a term has to wait for before it arms.
 
+use super::older::put;
 use super::*;
 use crate::coordinator::records::{DoorKind, DoorMode, DoorRecord, to_value};
 use crate::coordinator::store::{Change, Txn};
-
-async fn put(store: &Arc<dyn Store>, key: &str, value: Vec<u8>) {
-    let changes = vec![Change::Put { key: key.into(), value, lease: None }];
-    store.commit(Txn { compares: Vec::new(), changes }).await.expect("it can be put");
-}
 
 /// When the process armed its first term.
 fn armed_at(process: &Process) -> Option<Moment> {
