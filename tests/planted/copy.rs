@@ -52,6 +52,8 @@ impl Copy {
         copy.take_over(&fresh);
         let tools = copy.tree.join(".tools");
         if !tools.exists() && top.join(".tools").exists() {
+            // It may lead to a tree that is gone.
+            let _ = fs::remove_file(&tools);
             std::os::unix::fs::symlink(top.join(".tools"), tools).unwrap();
         }
         copy
