@@ -71,6 +71,14 @@ impl Stream {
         Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default() }
     }
 
+    /// The socket, where it is a TCP one.
+    pub fn as_tcp(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(socket) => Some(socket),
+            Kind::Other(_) => None,
+        }
+    }
+
     /// What decides how it is closed.
     pub fn reset_on_close(&self) -> ResetOnClose {
         self.reset.clone()

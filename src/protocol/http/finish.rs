@@ -1,17 +1,14 @@
 //! What the role is told when a request is over, and what the worker is told while a write runs.
 
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::Http;
-use crate::clock::Clock;
 use crate::fence::{Moment, Outcome};
-use crate::protocol::{Finished, Kind, Role};
+use crate::protocol::{Finished, Kind};
 
 /// Tells the role that a request is over, when dropped: so it is told once, whatever happens.
 pub struct Finish {
-    role: Rc<dyn Role>,
-    clock: Arc<dyn Clock>,
+    http: Rc<Http>,
     began: Moment,
     kind: Kind,
     outcome: Outcome,
@@ -19,14 +16,8 @@ pub struct Finish {
 
 impl Finish {
     /// From now on; it ends as not applied, until something else is said.
-    pub fn new(http: &Http, kind: Kind) -> Finish {
-        Finish {
-            role: Rc::clone(&http.role),
-            clock: Arc::clone(&http.clock),
-            began: http.clock.now(),
-            kind,
-            outcome: Outcome::NotApplied,
-        }
+    pub fn new(http: &Rc<Http>, kind: Kind) -> Finish {
+        Finish { http: Rc::clone(http), began: http.clock.now(), kind, outcome: Outcome::NotApplied }
     }
 
     /// Says what it is, once the role has said so.
@@ -42,8 +33,8 @@ impl Finish {
 
 impl Drop for Finish {
     fn drop(&mut self) {
-        let took = self.clock.now().since(self.began);
-        self.role.finished(Finished { kind: self.kind, outcome: self.outcome, took });
+        let took = self.http.clock.now().since(self.began);
+        self.http.role.finished(Finished { kind: self.kind, outcome: self.outcome, took });
     }
 }
 

@@ -199,7 +199,7 @@ impl Http {
         answer
     }
 
-    fn unreadable(&self, seen: &Seen, unreadable: Unreadable) -> Response<Answer> {
+    fn unreadable(self: &Rc<Http>, seen: &Seen, unreadable: Unreadable) -> Response<Answer> {
         let _finish = Finish::new(self, seen.kind_by_method());
         match unreadable {
             Unreadable::Ambiguous(status, why) => refuse::plain(status, why, &seen.head.method),

@@ -80,28 +80,39 @@ impl Drop for Connected {
 impl Http {
     /// Serves one connection to its end, or to that of `closing`. Dropping the future closes the connection; writes
     /// that have been sent whole go on in tasks of their own (on the caller's `LocalSet`).
-    pub async fn serve(self: Rc<Http>, mut stream: Stream, peer: SocketAddr, binding: Binding, mut closing: Closing) {
-        let _open = Open::new(&self.role);
-        let mut first = [0; PREFACE.len()];
-        let mut read = 0;
-        let (beginning, since) = self.begin(&mut stream, &mut first, &mut read, &mut closing).await;
-        let who = (peer, binding);
-        let client = |stream| Connected(Client::new(stream, Bytes::copy_from_slice(&first[..read]), since));
-        match beginning {
-            Beginning::Http1 if self.direct.is_on() && self.listener.upstream.version != UpstreamVersion::Http2 => {
-                let line = Line::new(stream, first[..read].to_vec(), since, who);
-                self.serve_plain(line, who, closing).await;
+    ///
+    /// A connection keeps this future for as long as it lives.
+    #[allow(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    pub fn serve(
+        self: Rc<Http>,
+        mut stream: Stream,
+        peer: SocketAddr,
+        binding: Binding,
+        mut closing: Closing,
+    ) -> impl Future<Output = ()> {
+        async move {
+            let _open = Open::new(&self.role);
+            let mut first = [0; PREFACE.len()];
+            let mut read = 0;
+            let (beginning, since) = self.begin(&mut stream, &mut first, &mut read, &mut closing).await;
+            let who = (peer, binding);
+            let client = |stream| Connected(Client::new(stream, Bytes::copy_from_slice(&first[..read]), since));
+            match beginning {
+                Beginning::Http1 if self.direct.is_on() && self.listener.upstream.version != UpstreamVersion::Http2 => {
+                    let line = Line::new(stream, first[..read].to_vec(), since, who);
+                    self.serve_plain(line, who, closing).await;
+                }
+                Beginning::Http1 => {
+                    let client = client(stream);
+                    Box::pin(self.serve_http1(&client.0, who, closing, false)).await;
+                }
+                Beginning::Http2 => {
+                    let client = client(stream);
+                    Box::pin(self.serve_http2(&client.0, who, closing)).await;
+                }
+                Beginning::Gone => {}
+                Beginning::Cut(reason) => self.role.cut(reason),
             }
-            Beginning::Http1 => {
-                let client = client(stream);
-                Box::pin(self.serve_http1(&client.0, who, closing, false)).await;
-            }
-            Beginning::Http2 => {
-                let client = client(stream);
-                Box::pin(self.serve_http2(&client.0, who, closing)).await;
-            }
-            Beginning::Gone => {}
-            Beginning::Cut(reason) => self.role.cut(reason),
         }
     }
 
@@ -162,20 +173,28 @@ impl Http {
     }
 
     /// Serves HTTP/1.1 by the direct path, and what is not plain by hyper.
-    async fn serve_plain(self: &Rc<Http>, mut line: Line, who: (SocketAddr, Binding), mut closing: Closing) {
-        loop {
-            match self.serve_direct(&mut line, &mut closing).await {
-                Left::Over => return,
-                Left::Unread => {
-                    let client = Connected(Client::new(line.stream, Bytes::new(), Instant::now()));
-                    return say_goodbye(&client.0, true, closing).await;
-                }
-                Left::AtOdd => {
-                    let since = line.head_since.unwrap_or_else(Instant::now);
-                    let client = Connected(Client::new(line.stream, Bytes::from(line.ahead), since));
-                    let back = Box::pin(self.serve_http1(&client.0, who, closing.clone(), true)).await;
-                    let Some((stream, ahead)) = back else { return };
-                    line = Line::new(stream, ahead.into(), Instant::now(), who);
+    #[allow(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
+    fn serve_plain(
+        self: &Rc<Http>,
+        mut line: Line,
+        who: (SocketAddr, Binding),
+        mut closing: Closing,
+    ) -> impl Future<Output = ()> {
+        async move {
+            loop {
+                match self.serve_direct(&mut line, &mut closing).await {
+                    Left::Over => return,
+                    Left::Unread => {
+                        let client = Connected(Client::new(line.stream, Bytes::new(), Instant::now()));
+                        return Box::pin(say_goodbye(&client.0, true, closing)).await;
+                    }
+                    Left::AtOdd => {
+                        let since = line.head_since.unwrap_or_else(Instant::now);
+                        let client = Connected(Client::new(line.stream, Bytes::from(line.ahead), since));
+                        let back = Box::pin(self.serve_http1(&client.0, who, closing.clone(), true)).await;
+                        let Some((stream, ahead)) = back else { return };
+                        line = Line::new(stream, ahead.into(), Instant::now(), who);
+                    }
                 }
             }
         }

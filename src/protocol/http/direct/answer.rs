@@ -3,7 +3,8 @@
 use std::mem::MaybeUninit;
 
 use super::super::head::REFUSED_NAME;
-use super::request::{MOST_FIELDS, digits, is_of_a_proxy, line};
+use super::fields::Lines;
+use super::request::{MOST_FIELDS, digits, is_of_a_proxy};
 
 /// What an upstream's bytes begin with.
 pub enum Read {
@@ -64,7 +65,7 @@ pub fn read(bytes: &[u8], to: &To<'_>, out: &mut Vec<u8>) -> Read {
             let (Some(status), Some(version)) = (answer.code, answer.version) else {
                 return Read::Broken("its answer is not HTTP/1.1");
             };
-            let fields = Fields { all: answer.headers };
+            let fields = Fields(Lines::new(&bytes[..len], answer.headers));
             match fields.head(status, version, len, to) {
                 Ok(head) => {
                     if status >= 200 {
@@ -85,24 +86,18 @@ fn is_about_staying(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive")
 }
 
-struct Fields<'a, 'b> {
-    all: &'a [httparse::Header<'b>],
-}
+struct Fields<'a, 'b>(Lines<'a, 'b>);
 
 impl Fields<'_, '_> {
-    fn each<'s>(&'s self, name: &'static str) -> impl Iterator<Item = &'s [u8]> {
-        self.all.iter().filter(move |field| field.name.eq_ignore_ascii_case(name)).map(|field| field.value)
-    }
-
     fn head(&self, status: u16, version: u8, len: usize, to: &To<'_>) -> Result<Head, &'static str> {
         let mut length = None;
-        for value in self.each("content-length") {
+        for value in self.0.each("content-length") {
             let value = digits(value).ok_or("its answer's Content-Length is no number")?;
             if length.replace(value).is_some_and(|other| other != value) {
                 return Err("its answer has two lengths");
             }
         }
-        let mut codings = self.each("transfer-encoding");
+        let mut codings = self.0.each("transfer-encoding");
         let chunked = match (codings.next(), codings.next()) {
             (None, _) => false,
             (Some(coding), None) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => true,
@@ -119,13 +114,13 @@ impl Fields<'_, '_> {
         let says_close = self.listed().any(|name| name.eq_ignore_ascii_case(b"close"));
         // Where a length and a coding are both there, somebody on the way may have gone by the other one.
         let stays = version == 1 && !says_close && framing != Framing::UntilClose && !(chunked && length.is_some());
-        let refused = self.each(REFUSED_NAME).next().filter(|_| !to.strip_refused).map(Into::into);
+        let refused = self.0.each(REFUSED_NAME).next().filter(|_| !to.strip_refused).map(Into::into);
         Ok(Head { status, framing, stays, refused, len })
     }
 
     /// The names in Connection.
     fn listed(&self) -> impl Iterator<Item = &[u8]> {
-        self.each("connection").flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+        self.0.each("connection").flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     }
 
     fn write(&self, head: &Head, reason: &str, to: &To<'_>, out: &mut Vec<u8>) {
@@ -135,10 +130,10 @@ impl Fields<'_, '_> {
         out.extend_from_slice(b" ");
         out.extend_from_slice(reason.as_bytes());
         out.extend_from_slice(b"\r\n");
-        let chunked = self.each("transfer-encoding").next().is_some();
+        let chunked = self.0.each("transfer-encoding").next().is_some();
         let lists_more = self.listed().any(|name| !is_about_staying(name));
         let (mut has_date, mut has_length) = (false, false);
-        for field in self.all {
+        self.0.write(out, |field| {
             let name = field.name;
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             let dropped = match name.len() {
@@ -160,10 +155,8 @@ impl Fields<'_, '_> {
                 || (lists_more
                     && !is("content-length")
                     && self.listed().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes())));
-            if !dropped {
-                line(out, name.as_bytes(), field.value);
-            }
-        }
+            !dropped
+        });
         if !has_date {
             out.extend_from_slice(b"date: ");
             (to.date)(out);

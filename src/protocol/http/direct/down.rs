@@ -4,7 +4,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::time::Instant;
 
 use super::super::forward::Trouble;
 use super::super::refuse;
@@ -35,7 +34,7 @@ pub(super) enum Down {
 
 impl Exchange<'_> {
     /// Has the answer come, and hands it on; ready when all of it has been.
-    pub(super) fn poll_down(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
         loop {
             if self.poll_out(context).is_pending() && !self.reads_on_without_its_client() {
                 return Poll::Pending;
@@ -49,7 +48,7 @@ impl Exchange<'_> {
             let mut space = Scratch::to_read();
             let mut buffer = ReadBuf::new(&mut space);
             let Poll::Ready(read) = Pin::new(&mut upstream.stream).poll_read(context, &mut buffer) else {
-                self.limits.waits_for_upstream(now);
+                self.limits.waits_for_upstream(self.now);
                 return Poll::Pending;
             };
             self.limits.answers();
@@ -127,12 +126,12 @@ impl Exchange<'_> {
         let broken = |why: &str| Err(Trouble::Broken(why.to_owned()));
         loop {
             let mut head = Scratch::to_write();
-            let http = self.http;
+            let (http, now) = (self.http, self.now);
             let to = answer::To {
                 head: self.is_head,
                 strip_refused: http.strip_refused,
                 close: self.close,
-                date: &|to| http.direct.date(to),
+                date: &|to| http.direct.date(now, to),
             };
             match answer::read(bytes, &to, &mut head) {
                 Read::Partial if bytes.len() < LARGEST_HEAD => {
@@ -214,7 +213,7 @@ impl Exchange<'_> {
         if self.sent {
             match upstream {
                 Some(upstream) if self.stays && clean => {
-                    self.http.direct.idle.give_back(upstream, Instant::now());
+                    self.http.direct.idle.give_back(upstream, self.now);
                 }
                 Some(upstream) => upstream.stream.reset_on_close().set(false),
                 None => {}

@@ -17,7 +17,9 @@ use super::super::finish::{Finish, Running};
 use super::super::forward::Trouble;
 use super::down::Down;
 use super::idle::Upstream;
+use super::launch::Launched;
 use super::limits::{Limits, Ticker};
+use super::pipe::{self, Pipe};
 use super::scratch::Scratch;
 use crate::fence::{Outcome, Resource};
 use crate::net::{Closing, Stage, Stream};
@@ -64,6 +66,8 @@ pub struct Exchange<'a> {
     pub(super) is_head: bool,
     pub(super) close: bool,
     pub(super) up: Backlog,
+    /// What a long body goes through.
+    pub(super) pipe: Option<Box<Pipe>>,
     /// The bytes of the body that have not been read yet.
     pub(super) unread: u64,
     /// Whether a byte has left.
@@ -81,6 +85,10 @@ pub struct Exchange<'a> {
     pub(super) no_answer: bool,
     pub(super) outcome: Outcome,
     pub(super) limits: Limits,
+    /// When this poll began: one reading of the clock does for all of it.
+    pub(super) now: Instant,
+    /// Whether the first poll, at that time, is still to come.
+    unpolled: bool,
     _running: Option<Running>,
 }
 
@@ -114,14 +122,13 @@ impl Backlog {
 }
 
 impl<'a> Exchange<'a> {
-    /// Of a request of whose head, and of the `body` that came with it, the upstream has taken this much.
+    /// Of a request of whose head, and of the `body` that came with it, the upstream has just taken some.
     pub fn new(
         http: &'a Rc<Http>,
         client: &'a mut Stream,
-        upstream: Upstream,
         request: Request,
         body: &[u8],
-        taken: usize,
+        Launched { upstream, taken, now }: Launched,
     ) -> Exchange<'a> {
         let Request { right, mut finish, head, body: length, is_head, close } = request;
         let mut up = Backlog::default();
@@ -146,6 +153,7 @@ impl<'a> Exchange<'a> {
             is_head,
             close,
             up,
+            pipe: if unread >= pipe::LONG { Pipe::new().map(Box::new) } else { None },
             unread,
             left: taken > 0,
             sent: took_all && unread == 0,
@@ -157,25 +165,29 @@ impl<'a> Exchange<'a> {
             stays: false,
             no_answer: false,
             outcome: Outcome::Answered,
-            limits: Limits::new(Instant::now()),
+            limits: Limits::new(now),
+            now,
+            unpolled: true,
         }
     }
 
     /// Goes as far as it goes now.
     pub fn poll(&mut self, ticker: &mut Ticker, closing: &mut Closing, context: &mut Context<'_>) -> Poll<End> {
-        let now = Instant::now();
+        if !std::mem::take(&mut self.unpolled) {
+            self.now = Instant::now();
+        }
         self.close |= closing.stage() >= Stage::Finishing;
         // The answer first: one that was there before the rest of the request left says nothing of that rest.
-        match self.poll_down(now, context) {
+        match self.poll_down(context) {
             Poll::Ready(Ok(())) if self.client_gone => return Poll::Ready(End::Cut(Trouble::Closing)),
             Poll::Ready(Ok(())) => return Poll::Ready(End::Answered { unread: self.unread > 0, last: self.close }),
             Poll::Ready(Err(trouble)) => return Poll::Ready(self.give_up(trouble)),
             Poll::Pending => {}
         }
-        if let Poll::Ready(Err(trouble)) = self.poll_up(now, context) {
+        if let Poll::Ready(Err(trouble)) = self.poll_up(context) {
             return Poll::Ready(self.give_up(trouble));
         }
-        self.poll_trouble(now, ticker, closing, context).map(|trouble| self.give_up(trouble))
+        self.poll_trouble(ticker, closing, context).map(|trouble| self.give_up(trouble))
     }
 
     pub(super) fn settle(&mut self, how: Settled, outcome: Outcome) {
@@ -200,13 +212,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Ready when the request has to be given up.
-    fn poll_trouble(
-        &mut self,
-        now: Instant,
-        ticker: &mut Ticker,
-        closing: &mut Closing,
-        context: &mut Context<'_>,
-    ) -> Poll<Trouble> {
+    fn poll_trouble(&mut self, ticker: &mut Ticker, closing: &mut Closing, context: &mut Context<'_>) -> Poll<Trouble> {
         if self.upstream.is_some()
             && let Some(signal) = &mut self.signal
             && let Poll::Ready(asked) = signal.poll_for(Ask::CutHalfSent, context)
@@ -223,7 +229,7 @@ impl<'a> Exchange<'a> {
         }
         let listener = &self.http.listener;
         let deadline = self.limits.deadline(listener, self.unread > 0, self.sent);
-        ticker.poll_late(&mut self.limits.catching_up, now, deadline.0, context).map(|()| deadline.1)
+        ticker.poll_late(&mut self.limits.catching_up, self.now, deadline.0, context).map(|()| deadline.1)
     }
 }
 

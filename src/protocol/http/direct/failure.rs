@@ -7,14 +7,15 @@ use std::rc::Rc;
 use http::{Request, Response, StatusCode};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::super::body::Answer;
 use super::super::classify::{self, Seen};
 use super::super::forward::{Trouble, plain_of, refusal_of, unreachable};
 use super::super::{Http, UNWANTED, UNWANTED_WAIT, refuse};
+use super::fields::line as field;
 use super::line::Came;
-use super::request::{MOST_FIELDS, line as field};
+use super::request::MOST_FIELDS;
 use super::scratch::Scratch;
 use super::{After, Line};
 use crate::fence::{Reason, Refusal, Resource};
@@ -35,12 +36,11 @@ impl Http {
     pub(super) async fn say_failed(
         self: &Rc<Http>,
         line: &mut Line,
-        head: &Scratch,
+        came: &Came,
         failed: Failed,
         resource: Option<Resource>,
-        mut after: After,
     ) -> Result<After, Option<CutReason>> {
-        let seen = self.seen(line, head);
+        let seen = self.seen(line, &came.head);
         let mut cut = None;
         let refusal = match &failed {
             Failed::Refused(refusal) => Some((**refusal).clone()),
@@ -64,8 +64,8 @@ impl Http {
             }
             (None, _) => refuse::plain(StatusCode::SERVICE_UNAVAILABLE, "It was not sent.", &seen.head.method),
         };
-        after.last |= cut.is_some() || after.unread;
-        let bytes = self.written(answer, after.last, &seen).await;
+        let last = came.close || cut.is_some() || came.is_unread;
+        let bytes = self.written(answer, last, &seen).await;
         let patience = self.listener.limits.body_idle_timeout;
         let told = matches!(timeout(patience, line.stream.write_all(&bytes)).await, Ok(Ok(())));
         if !told {
@@ -74,7 +74,7 @@ impl Http {
         if let Some(reason) = cut {
             self.role.cut(reason);
         }
-        Ok(after)
+        Ok(After { unread: came.is_unread, last, now: Instant::now() })
     }
 
     /// Reads the rest of a refused request where it is small and about to come, so that its connection can take another.
@@ -132,7 +132,7 @@ impl Http {
             field(&mut bytes, b"content-length", body.len().to_string().as_bytes());
         }
         bytes.extend_from_slice(b"date: ");
-        self.direct.date(&mut bytes);
+        self.direct.date(Instant::now(), &mut bytes);
         bytes.extend_from_slice(b"\r\n");
         if close {
             field(&mut bytes, b"connection", b"close");

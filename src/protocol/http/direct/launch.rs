@@ -12,51 +12,61 @@ use super::super::forward::Trouble;
 use super::exchange::{self, Request};
 use super::failure::Failed;
 use super::idle::Upstream;
+use super::line::Came;
 use super::scratch::Scratch;
 use crate::net::{Closing, Stage};
 use crate::protocol::Kind;
-use crate::protocol::right::Settled;
 use crate::protocol::signal::Ask;
 
+/// A request that is on its way.
+pub struct Launched {
+    /// What it leaves on.
+    pub upstream: Upstream,
+    /// How much of what has come of it the upstream took at once.
+    pub taken: usize,
+    /// When.
+    pub now: Instant,
+}
+
 impl Http {
-    /// Has the first byte leave: finds a connection, confirms the right, writes; with how much the upstream took. On a
-    /// connection that the upstream had closed, so that the kernel takes nothing, it tries once more on a new one.
+    /// Has the first byte leave: finds a connection, confirms the right, writes. On a connection that the upstream had
+    /// closed, so that the kernel takes nothing, it tries once more on a new one.
+    ///
+    /// # Errors
+    /// Why nothing has left: the caller settles the right.
     pub(super) async fn launched(
         &self,
-        request: Request,
-        body: &mut Body,
+        request: &Request,
+        Came { body, now, .. }: &mut Came,
         closing: &mut Closing,
-    ) -> Result<(Request, Upstream, usize), Failed> {
+    ) -> Result<Launched, Failed> {
         let idle = &self.direct.idle;
-        let mut waiting = idle.take(Instant::now());
-        let failed = loop {
+        let mut waiting = idle.take(*now);
+        loop {
             let mut upstream = match waiting.take() {
                 Some(upstream) => upstream,
                 None => {
                     body.keep();
-                    match self.dialled(&request, closing).await {
-                        Ok(upstream) => upstream,
-                        Err(failed) => break failed,
-                    }
+                    let upstream = Box::pin(self.dialled(request, closing)).await?;
+                    *now = Instant::now();
+                    upstream
                 }
             };
             if let Err(refusal) = request.right.confirm() {
-                idle.give_back(upstream, Instant::now());
-                break Failed::Refused(refusal);
+                idle.give_back(upstream, *now);
+                return Err(Failed::Refused(refusal));
             }
             // However the connection ends from here on: what it carries is a write without an answer.
             upstream.stream.reset_on_close().set(request.right.kind() == Kind::Write);
             let parts = [&request.head[..], body.bytes()];
             let written = poll_fn(|context| Poll::Ready(exchange::write_parts(&mut upstream.stream, parts, context)));
             match written.await {
-                Poll::Ready(Ok(taken)) => return Ok((request, upstream, taken)),
-                Poll::Pending => return Ok((request, upstream, 0)),
+                Poll::Ready(Ok(taken)) => return Ok(Launched { upstream, taken, now: *now }),
+                Poll::Pending => return Ok(Launched { upstream, taken: 0, now: *now }),
                 Poll::Ready(Err(_)) if upstream.used => {}
-                Poll::Ready(Err(error)) => break Failed::Unreachable(error.to_string()),
+                Poll::Ready(Err(error)) => return Err(Failed::Unreachable(error.to_string())),
             }
-        };
-        request.right.settle(Settled::NothingLeft);
-        Err(failed)
+        }
     }
 
     /// A new connection. Nothing has left yet: a fence that moves on ends the wait.
@@ -84,6 +94,12 @@ impl Http {
 pub(super) enum Body {
     Lent(Scratch, Range<usize>),
     Kept(Vec<u8>),
+}
+
+impl Default for Body {
+    fn default() -> Body {
+        Body::Kept(Vec::new())
+    }
 }
 
 impl Body {

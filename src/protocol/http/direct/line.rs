@@ -35,6 +35,8 @@ pub struct Line {
     /// Whether `ahead` has not been looked at yet.
     pub unseen: bool,
     catching_up: Option<Instant>,
+    /// The time, where it was read in this very poll.
+    now: Option<Instant>,
     /// How often a head has been looked at in vain.
     looks: u32,
     pub(super) peer: SocketAddr,
@@ -52,6 +54,7 @@ impl Line {
             stream,
             unseen: head_since.is_some(),
             catching_up: None,
+            now: None,
             looks: 0,
             ahead,
             head_since,
@@ -60,6 +63,14 @@ impl Line {
             peer_text,
             binding,
         }
+    }
+
+    /// A request of it is over, at this moment of the present poll: the next one may come, or has.
+    pub(super) fn begin_anew(&mut self, now: Instant) {
+        self.now = Some(now);
+        self.idle_since = now;
+        self.unseen = !self.ahead.is_empty();
+        self.head_since = self.unseen.then_some(now);
     }
 }
 
@@ -71,15 +82,19 @@ pub(super) struct Came {
     pub(super) body: Body,
     /// The bytes of all of that.
     pub(super) length: u64,
+    /// Whether some of it is still to be read from its client.
+    pub(super) is_unread: bool,
     /// Whether its client's connection ends with the answer.
     pub(super) close: bool,
+    /// When it was looked at last.
+    pub(super) now: Instant,
 }
 
-impl Came {
-    /// Whether its body is still on its way.
-    pub(super) fn is_unread(&self) -> bool {
-        (self.body.bytes().len() as u64) < self.length
-    }
+/// A plain request, and what is to become of it.
+pub(super) struct Turn {
+    pub(super) came: Came,
+    /// Until somebody takes it on.
+    pub(super) decided: Option<Decided>,
 }
 
 /// What the role says of a request.
@@ -97,7 +112,7 @@ pub(super) enum Decided {
 #[allow(clippy::large_enum_variant, reason = "a box would be an allocation for each request")]
 pub(super) enum Next {
     /// A plain request.
-    Plain(Came, Decided),
+    Plain(Turn),
     /// What is hyper's.
     Odd,
     /// The client has left.
@@ -116,6 +131,7 @@ impl Http {
         context: &mut Context<'_>,
     ) -> Poll<Next> {
         let limits = &self.listener.limits;
+        let mut now = line.now.take();
         loop {
             let mut space = Scratch::to_read();
             let kept = line.ahead.len();
@@ -124,7 +140,8 @@ impl Http {
             }
             space[..kept].copy_from_slice(&line.ahead);
             if std::mem::take(&mut line.unseen) {
-                if let Some(next) = self.look(line, space, kept, closing) {
+                let now = *now.get_or_insert_with(Instant::now);
+                if let Some(next) = self.look(line, (space, kept), now, closing) {
                     return Poll::Ready(next);
                 }
                 continue;
@@ -134,8 +151,9 @@ impl Http {
                 Poll::Pending => break,
                 Poll::Ready(Ok(())) if !buffer.filled().is_empty() => {
                     let filled = kept + buffer.filled().len();
-                    line.head_since.get_or_insert_with(Instant::now);
-                    if let Some(next) = self.look(line, space, filled, closing) {
+                    let now = *now.get_or_insert_with(Instant::now);
+                    line.head_since.get_or_insert(now);
+                    if let Some(next) = self.look(line, (space, filled), now, closing) {
                         return Poll::Ready(next);
                     }
                 }
@@ -150,12 +168,19 @@ impl Http {
             Some(since) => (since + limits.header_timeout, CutReason::HeaderTimeout),
             None => (line.idle_since + limits.idle_timeout, CutReason::Idle),
         };
-        let late = ticker.poll_late(&mut line.catching_up, Instant::now(), deadline, context);
+        let now = now.unwrap_or_else(Instant::now);
+        let late = ticker.poll_late(&mut line.catching_up, now, deadline, context);
         late.map(|()| Next::Cut(reason))
     }
 
     /// Looks at what has come: `None` where a head is not whole yet.
-    fn look(self: &Rc<Http>, line: &mut Line, space: Scratch, filled: usize, closing: &Closing) -> Option<Next> {
+    fn look(
+        self: &Rc<Http>,
+        line: &mut Line,
+        (space, filled): (Scratch, usize),
+        now: Instant,
+        closing: &Closing,
+    ) -> Option<Next> {
         let limits = &self.listener.limits;
         let mut plain = None;
         let partial = request::read(&space[..filled], limits.headers, |read| match read {
@@ -178,11 +203,19 @@ impl Http {
         let mut head = Scratch::to_write();
         head.extend_from_slice(&space[..head_end]);
         let close = close || closing.stage() >= Stage::Finishing;
-        Some(Next::Plain(Came { head, body: Body::Lent(space, head_end..end), length, close }, decided))
+        let is_unread = ((end - head_end) as u64) < length;
+        let came = Came { head, body: Body::Lent(space, head_end..end), length, is_unread, close, now };
+        Some(Next::Plain(Turn { came, decided: Some(decided) }))
     }
 
     /// Asks the role; once more where it was held, with what tells the role of its end.
-    fn decide(&self, line: &Line, plain: &Plain<'_, '_>, closing: &Closing, finish: Option<Finish>) -> Decided {
+    fn decide(
+        self: &Rc<Http>,
+        line: &Line,
+        plain: &Plain<'_, '_>,
+        closing: &Closing,
+        finish: Option<Finish>,
+    ) -> Decided {
         let mut finish = finish.unwrap_or_else(|| Finish::new(self, Kind::of_method(plain.method)));
         let right = match self.role.decide(&plain.facts(line.peer, line.binding)) {
             Decision::Forward(right) => right,
@@ -202,14 +235,15 @@ impl Http {
         })
     }
 
-    /// Waits as long as the role holds a request, and asks it again. `None` where its client goes away meanwhile.
+    /// Waits as long as the role holds a request, and asks it again. `None` where its client goes away meanwhile, or the
+    /// worker ends.
     pub(super) async fn unheld(
-        &self,
+        self: &Rc<Http>,
         line: &mut Line,
-        came: &mut Came,
+        Turn { came, decided }: &mut Turn,
         (mut held, finish): (Held, Finish),
         closing: &mut Closing,
-    ) -> Option<Decided> {
+    ) -> Option<()> {
         // Others need the lent buffer meanwhile.
         came.body.keep();
         let mut watches = true;
@@ -230,15 +264,18 @@ impl Http {
         })
         .await?;
         drop(held);
+        came.now = Instant::now();
         if let Err(refusal) = ended {
-            return Some(Decided::Refuse(refusal, finish));
+            *decided = Some(Decided::Refuse(refusal, finish));
+            return Some(());
         }
         let mut finish = Some(finish);
-        request::read(&came.head, self.listener.limits.headers, |read| match read {
+        *decided = request::read(&came.head, self.listener.limits.headers, |read| match read {
             Read::Plain(plain) => Some(self.decide(line, &plain, closing, finish.take())),
             // It was plain before.
             Read::Partial | Read::Odd => None,
-        })
+        });
+        Some(())
     }
 
     /// Whether a client whose request waits has gone. What it sends instead is kept; nothing is noticed beyond that.
@@ -251,6 +288,7 @@ impl Http {
                 let missing = usize::try_from(came.length - came.body.bytes().len() as u64).unwrap_or(usize::MAX);
                 let (body, ahead) = buffer.filled().split_at(missing.min(buffer.filled().len()));
                 came.body.add(body);
+                came.is_unread = (came.body.bytes().len() as u64) < came.length;
                 line.ahead.extend_from_slice(ahead);
                 Poll::Ready(false)
             }

@@ -15,9 +15,10 @@
 //! |---|---|
 //! | here | a client connection, from request to request |
 //! | [`line`] | what comes next on it, and what the role says of that |
-//! | [`request`], [`answer`] | heads, read strictly and written anew |
+//! | [`request`], [`answer`] | heads, read strictly and written anew; [`fields`] is what stands in them |
 //! | [`launch`] | a connection, the right confirmed, the first byte |
 //! | [`exchange`] | one request and its answer: [`up`] the one, [`down`] the other |
+//! | [`pipe`] | long bodies, which nobody copies |
 //! | [`chunks`] | the chunked coding of answers |
 //! | [`limits`] | time limits, with one timer a connection |
 //! | [`idle`] | connections to the upstream |
@@ -29,10 +30,12 @@ mod chunks;
 mod down;
 mod exchange;
 mod failure;
+mod fields;
 mod idle;
 mod launch;
 mod limits;
 mod line;
+mod pipe;
 mod request;
 mod scratch;
 mod up;
@@ -41,29 +44,39 @@ use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use self::exchange::{End, Exchange, Request};
+use self::exchange::{End, Exchange};
 use self::failure::Failed;
 use self::idle::Idle;
 use self::limits::Ticker;
 pub use self::line::Line;
-use self::line::{Came, Decided, Next};
+use self::line::{Decided, Next, Turn};
 use super::Http;
+use super::finish::Finish;
 use super::forward::Trouble;
 use crate::clock::Clock;
 use crate::config::resolved::Listener;
+use crate::fence::Refusal;
 use crate::net::{Closing, Dial, Stage};
 use crate::protocol::CutReason;
+use crate::protocol::right::Settled;
 
 /// What the direct path of one listener has in one worker.
 pub struct Direct {
     idle: Rc<Idle>,
     clock: Arc<dyn Clock>,
-    /// The Date field of this second.
-    date: RefCell<(i64, String)>,
+    date: RefCell<Date>,
     on: Cell<bool>,
+}
+
+/// A Date field's value, and until when it holds.
+#[derive(Default)]
+struct Date {
+    until: Option<Instant>,
+    text: String,
 }
 
 impl Direct {
@@ -84,13 +97,15 @@ impl Direct {
     }
 
     /// Writes the Date of now (RFC 9110 6.6.1), for an answer that came without one.
-    fn date(&self, to: &mut Vec<u8>) {
-        let now = self.clock.wall();
+    fn date(&self, now: Instant, to: &mut Vec<u8>) {
         let mut date = self.date.borrow_mut();
-        if date.0 != now.as_second() || date.1.is_empty() {
-            *date = (now.as_second(), now.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string());
+        if date.until.is_none_or(|until| now >= until) {
+            let wall = self.clock.wall();
+            let rest = Duration::from_secs(1)
+                .saturating_sub(Duration::from_nanos(wall.subsec_nanosecond().unsigned_abs().into()));
+            *date = Date { until: Some(now + rest), text: wall.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string() };
         }
-        to.extend_from_slice(date.1.as_bytes());
+        to.extend_from_slice(date.text.as_bytes());
     }
 }
 
@@ -106,12 +121,14 @@ pub enum Left {
 
 impl Http {
     /// Serves plain requests until another comes, or the connection ends. Dropping the future resets what is under way.
+    ///
+    /// An idle connection costs what this future is large: what is rare is boxed, and what is large is passed by
+    /// reference.
     pub(super) async fn serve_direct(self: &Rc<Http>, line: &mut Line, closing: &mut Closing) -> Left {
         let mut ticker = Ticker::new(&self.listener);
         loop {
-            let next = poll_fn(|context| self.poll_next(line, &mut ticker, closing, context)).await;
-            let (came, decided) = match next {
-                Next::Plain(came, decided) => (came, decided),
+            let mut turn = match poll_fn(|context| self.poll_next(line, &mut ticker, closing, context)).await {
+                Next::Plain(turn) => turn,
                 Next::Odd => return Left::AtOdd,
                 Next::Gone => return Left::Over,
                 Next::Cut(reason) => {
@@ -119,7 +136,7 @@ impl Http {
                     return Left::Over;
                 }
             };
-            match self.answered(line, came, decided, &mut ticker, closing).await {
+            match self.answered(line, &mut turn, &mut ticker, closing).await {
                 Ok(After { unread: true, .. }) => return Left::Unread,
                 Ok(After { last: true, .. }) => {
                     if closing.stage() >= Stage::Finishing {
@@ -127,7 +144,7 @@ impl Http {
                     }
                     return Left::Over;
                 }
-                Ok(After { .. }) => {}
+                Ok(After { now, .. }) => line.begin_anew(now),
                 Err(cut) => {
                     if let Some(reason) = cut {
                         self.role.cut(reason);
@@ -135,10 +152,6 @@ impl Http {
                     return Left::Over;
                 }
             }
-            let now = Instant::now();
-            line.idle_since = now;
-            line.unseen = !line.ahead.is_empty();
-            line.head_since = line.unseen.then_some(now);
         }
     }
 
@@ -146,55 +159,58 @@ impl Http {
     async fn answered(
         self: &Rc<Http>,
         line: &mut Line,
-        mut came: Came,
-        mut decided: Decided,
+        turn: &mut Turn,
         ticker: &mut Ticker,
         closing: &mut Closing,
     ) -> Result<After, Option<CutReason>> {
-        loop {
-            match decided {
-                Decided::Forward(request) => return self.exchange(line, came, request, ticker, closing).await,
-                Decided::Hold(held, finish) => {
-                    decided = self.unheld(line, &mut came, (held, finish), closing).await.ok_or(None)?;
+        let request = loop {
+            match turn.decided.take() {
+                Some(Decided::Forward(request)) => break request,
+                Some(Decided::Hold(held, finish)) => {
+                    Box::pin(self.unheld(line, turn, (held, finish), closing)).await.ok_or(None)?;
                 }
-                Decided::Refuse(refusal, mut finish) => {
-                    finish.ends_as(refusal.reason.outcome());
-                    let after =
-                        After { unread: came.is_unread() && !self.came_whole(line, &came).await, last: came.close };
-                    return self.say_failed(line, &came.head, Failed::Refused(refusal), None, after).await;
+                Some(Decided::Refuse(refusal, finish)) => {
+                    return Box::pin(self.say_refused(line, turn, (refusal, finish))).await;
                 }
+                None => return Err(None),
             }
-        }
-    }
-
-    async fn exchange(
-        self: &Rc<Http>,
-        line: &mut Line,
-        came: Came,
-        request: Request,
-        ticker: &mut Ticker,
-        closing: &mut Closing,
-    ) -> Result<After, Option<CutReason>> {
-        let mut after = After { unread: came.is_unread(), last: came.close };
-        let Came { head, mut body, .. } = came;
-        let (failed, resource) = match self.launched(request, &mut body, closing).await {
-            Ok((request, upstream, taken)) => {
-                let mut exchange = Exchange::new(self, &mut line.stream, upstream, request, body.bytes(), taken);
+        };
+        let (failed, resource) = match self.launched(&request, &mut turn.came, closing).await {
+            Ok(launched) => {
+                let body = std::mem::take(&mut turn.came.body);
+                let mut exchange = Exchange::new(self, &mut line.stream, request, body.bytes(), launched);
                 drop(body);
                 match poll_fn(|context| exchange.poll(ticker, closing, context)).await {
-                    End::Answered { unread, last } => return Ok(After { unread, last }),
+                    End::Answered { unread, last } => return Ok(After { unread, last, now: exchange.now }),
                     End::Cut(trouble) => return Err(reason_of_cut(&trouble)),
                     End::Failed { trouble: Trouble::Closing, .. } => return Err(Some(CutReason::Shutdown)),
                     End::Failed { trouble, unread, resource } => {
-                        after.unread = unread;
+                        turn.came.is_unread = unread;
                         (Failed::Trouble(trouble), resource)
                     }
                 }
             }
-            Err(Failed::Trouble(Trouble::Closing)) => return Err(Some(CutReason::Shutdown)),
-            Err(failed) => (failed, None),
+            Err(failed) => {
+                request.right.settle(Settled::NothingLeft);
+                if matches!(failed, Failed::Trouble(Trouble::Closing)) {
+                    return Err(Some(CutReason::Shutdown));
+                }
+                (failed, None)
+            }
         };
-        self.say_failed(line, &head, failed, resource, after).await
+        Box::pin(self.say_failed(line, &turn.came, failed, resource)).await
+    }
+
+    /// Says so to the client of a refused request.
+    async fn say_refused(
+        self: &Rc<Http>,
+        line: &mut Line,
+        turn: &mut Turn,
+        (refusal, mut finish): (Box<Refusal>, Finish),
+    ) -> Result<After, Option<CutReason>> {
+        finish.ends_as(refusal.reason.outcome());
+        turn.came.is_unread = turn.came.is_unread && !self.came_whole(line, &turn.came).await;
+        self.say_failed(line, &turn.came, Failed::Refused(refusal), None).await
     }
 }
 
@@ -204,6 +220,8 @@ struct After {
     unread: bool,
     /// The client was told that nothing follows.
     last: bool,
+    /// When that was.
+    now: Instant,
 }
 
 /// Why this side ended a connection in the middle of an answer.

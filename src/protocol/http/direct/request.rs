@@ -10,6 +10,7 @@ use http::HeaderValue;
 
 use super::super::classify::is_grpc_type;
 use super::super::head::Names;
+use super::fields::{Lines, line};
 use crate::protocol::{Binding, Facts, Fields};
 
 /// A head with more fields is not plain.
@@ -42,20 +43,17 @@ pub struct Plain<'a, 'b> {
     has_peers: bool,
 }
 
-/// The fields as they stand in the buffer.
-struct Lines<'a, 'b>(&'a [httparse::Header<'b>]);
-
 impl Fields for Lines<'_, '_> {
     fn each(&self, name: &str, each: &mut dyn FnMut(&[u8])) {
-        self.0.iter().filter(|field| field.name.eq_ignore_ascii_case(name)).for_each(|field| each(field.value));
+        Lines::each(self, name).for_each(each);
     }
 
     fn has(&self, name: &str) -> bool {
-        self.0.iter().any(|field| field.name.eq_ignore_ascii_case(name))
+        Lines::has(self, name)
     }
 
     fn size(&self) -> usize {
-        self.0.iter().map(|field| field.name.len() + field.value.len() + 4).sum()
+        self.all().iter().map(|field| field.name.len() + field.value.len() + 4).sum()
     }
 }
 
@@ -68,8 +66,8 @@ pub fn read<T>(bytes: &[u8], most_fields: usize, then: impl FnOnce(Read<'_, '_>)
             let (Some(method), Some(target), Some(1)) = (head.method, head.path, head.version) else {
                 return then(Read::Odd);
             };
-            let fields = Lines(head.headers);
-            if fields.0.len() > most_fields || method == "CONNECT" || !is_plain_target(target.as_bytes()) {
+            let fields = Lines::new(&bytes[..len], head.headers);
+            if fields.all().len() > most_fields || method == "CONNECT" || !is_plain_target(target.as_bytes()) {
                 return then(Read::Odd);
             }
             match look(&fields) {
@@ -101,7 +99,7 @@ struct Said {
 fn look(fields: &Lines<'_, '_>) -> Option<Said> {
     let mut said = Said::default();
     let (mut hosts, mut lengths) = (0, 0);
-    for field in fields.0 {
+    for field in fields.all() {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
         match field.name.len() {
             4 if is("host") => {
@@ -176,23 +174,21 @@ impl Plain<'_, '_> {
         for part in [self.method, " ", self.target, " HTTP/1.1\r\n"] {
             to.extend_from_slice(part.as_bytes());
         }
-        for field in self.fields.0 {
+        self.fields.write(to, |field| {
             let name = field.name;
             let dropped = match name.len() {
                 10 => name.eq_ignore_ascii_case("connection") || name.eq_ignore_ascii_case("keep-alive"),
                 15 => name.eq_ignore_ascii_case("x-forwarded-for"),
                 _ => false,
             };
-            if !dropped && !names.is_ours(name) {
-                line(to, name.as_bytes(), field.value);
-            }
-        }
+            !dropped && !names.is_ours(name)
+        });
         to.extend_from_slice(b"x-forwarded-for: ");
         if self.has_peers {
-            self.fields.each("x-forwarded-for", &mut |peers| {
+            for peers in self.fields.each("x-forwarded-for") {
                 to.extend_from_slice(peers);
                 to.extend_from_slice(b", ");
-            });
+            }
         }
         to.extend_from_slice(peer.as_bytes());
         to.extend_from_slice(b"\r\n");
@@ -201,14 +197,6 @@ impl Plain<'_, '_> {
         }
         to.extend_from_slice(b"\r\n");
     }
-}
-
-/// One field.
-pub fn line(to: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    to.extend_from_slice(name);
-    to.extend_from_slice(b": ");
-    to.extend_from_slice(value);
-    to.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

@@ -2,10 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-use tokio::time::Instant;
 
 use super::super::body::Spoilt;
 use super::super::forward::Trouble;
@@ -22,65 +21,107 @@ impl Exchange<'_> {
     }
 
     /// Has the request leave; ready when there is no more to be done about it.
-    pub(super) fn poll_up(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+    pub(super) fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
         while !self.sent && !self.deaf && self.upstream.is_some() {
             if !self.up.waiting().is_empty() {
                 let up = std::mem::take(&mut self.up);
-                let sent = self.send(up.waiting(), now, context);
+                let sent = self.send(up.waiting(), context);
                 self.up = up;
-                self.up.taken(std::task::ready!(sent)?);
+                self.up.taken(ready!(sent)?);
+            } else if self.pipe.is_some() {
+                ready!(self.poll_pipe(context))?;
             } else {
                 let mut space = Scratch::to_read();
-                let came = std::task::ready!(self.read_body(&mut space, now, context))?;
+                let came = ready!(self.read_body(&mut space, context))?;
                 let came = &space[..came];
-                match self.send(came, now, context) {
+                match self.send(came, context) {
                     Poll::Ready(taken) => self.up.add([came, &[]], taken?),
                     Poll::Pending => self.up.add([came, &[]], 0),
                 }
             }
-            self.sent = !self.deaf && self.unread == 0 && self.up.waiting().is_empty();
+            let waits = !self.up.waiting().is_empty() || self.pipe.as_ref().is_some_and(|pipe| pipe.holds() > 0);
+            self.sent = !self.deaf && self.unread == 0 && !waits;
         }
         Poll::Ready(Ok(()))
     }
 
     /// Writes to the upstream, unless nothing more may leave. Returns how much was taken.
-    fn send(&mut self, bytes: &[u8], now: Instant, context: &mut Context<'_>) -> Poll<Result<usize, Trouble>> {
+    fn send(&mut self, bytes: &[u8], context: &mut Context<'_>) -> Poll<Result<usize, Trouble>> {
         if self.is_shut() {
             return Poll::Ready(Err(Trouble::Fenced));
         }
         let written = match &mut self.upstream {
-            Some(upstream) => std::task::ready!(Pin::new(&mut upstream.stream).poll_write(context, bytes)),
+            Some(upstream) => ready!(Pin::new(&mut upstream.stream).poll_write(context, bytes)),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
+        Poll::Ready(Ok(self.has_left(written).unwrap_or(bytes.len())))
+    }
+
+    /// Notes how much has left; `None` where the upstream takes no more.
+    fn has_left(&mut self, written: io::Result<usize>) -> Option<usize> {
         match written {
             Ok(taken) => {
-                self.limits.moved(now);
+                self.limits.moved(self.now);
                 if !std::mem::replace(&mut self.left, true) {
                     self.finish.ends_as(Outcome::Unknown);
                 }
-                Poll::Ready(Ok(taken))
+                Some(taken)
             }
             Err(_) => {
                 self.deaf = true;
-                Poll::Ready(Ok(bytes.len()))
+                None
             }
         }
     }
 
+    /// Takes a long body one step further: out of the pipe what is in it, unless nothing more may leave; else more of it
+    /// in. Where there can be no pipe between the two, it is taken away.
+    fn poll_pipe(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        let upstream = self.upstream.as_ref().and_then(|upstream| upstream.stream.as_tcp());
+        let (Some(mut pipe), Some(client), Some(upstream)) = (self.pipe.take(), self.client.as_tcp(), upstream) else {
+            return Poll::Ready(Ok(()));
+        };
+        if pipe.holds() == 0 {
+            let most = usize::try_from(self.unread).unwrap_or(usize::MAX);
+            let filled = pipe.poll_fill(client, most, context);
+            return match filled {
+                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => Poll::Ready(Ok(())),
+                filled => {
+                    self.pipe = Some(pipe);
+                    self.has_come(filled).map_ok(|_| ())
+                }
+            };
+        }
+        if self.is_shut() {
+            return Poll::Ready(Err(Trouble::Fenced));
+        }
+        let emptied = pipe.poll_empty(upstream, context);
+        self.pipe = Some(pipe);
+        self.has_left(ready!(emptied));
+        Poll::Ready(Ok(()))
+    }
+
     /// Reads more of the request's body, and nothing beyond it.
-    fn read_body(&mut self, space: &mut [u8], now: Instant, context: &mut Context<'_>) -> Poll<Result<usize, Trouble>> {
+    fn read_body(&mut self, space: &mut [u8], context: &mut Context<'_>) -> Poll<Result<usize, Trouble>> {
         let most = usize::try_from(self.unread).unwrap_or(usize::MAX).min(space.len());
         let mut buffer = ReadBuf::new(&mut space[..most]);
-        let Poll::Ready(read) = Pin::new(&mut *self.client).poll_read(context, &mut buffer) else {
-            self.limits.waits_for_client(now);
-            return Poll::Pending;
-        };
-        let came = buffer.filled().len();
-        if read.is_err() || came == 0 {
-            return Poll::Ready(Err(Trouble::Spoilt(Spoilt::Client)));
+        let read = Pin::new(&mut *self.client).poll_read(context, &mut buffer);
+        self.has_come(read.map_ok(|()| buffer.filled().len()))
+    }
+
+    /// Notes how much of the body has come; nothing, where its client has gone.
+    fn has_come(&mut self, read: Poll<io::Result<usize>>) -> Poll<Result<usize, Trouble>> {
+        match read {
+            Poll::Pending => {
+                self.limits.waits_for_client(self.now);
+                Poll::Pending
+            }
+            Poll::Ready(Ok(came @ 1..)) => {
+                self.unread -= came as u64;
+                self.limits.moved(self.now);
+                Poll::Ready(Ok(came))
+            }
+            Poll::Ready(_) => Poll::Ready(Err(Trouble::Spoilt(Spoilt::Client))),
         }
-        self.unread -= came as u64;
-        self.limits.moved(now);
-        Poll::Ready(Ok(came))
     }
 }

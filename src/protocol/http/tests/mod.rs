@@ -3,6 +3,8 @@
 mod fenced;
 mod framing;
 mod http2;
+mod long;
+mod sizes;
 pub(crate) mod support;
 mod times;
 mod upgrades;
