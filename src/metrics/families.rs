@@ -1,7 +1,8 @@
-//! The names, helps, labels and buckets, and the series that exist from the start.
+//! The names, helps, labels and buckets, and the series that are there before anything has happened.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -36,7 +37,11 @@ pub(super) struct Families<'a> {
     all: BTreeSet<&'a str>,
     guarded: BTreeSet<&'a str>,
     stamped: BTreeSet<&'a str>,
+    later: RefCell<Vec<Later>>,
 }
+
+/// What makes series that nobody misses before the first look.
+pub(super) type Later = Box<dyn FnOnce() + Send>;
 
 impl<'a> Families<'a> {
     pub fn new(registry: Registry, config: &'a Config) -> Families<'a> {
@@ -46,6 +51,7 @@ impl<'a> Families<'a> {
             all: config.resources.values().map(|settings| &*settings.label).collect(),
             guarded: BTreeSet::new(),
             stamped: BTreeSet::new(),
+            later: RefCell::default(),
         };
         for listener in &config.listeners {
             match &listener.role {
@@ -188,6 +194,7 @@ pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::E
             resources: resource_gauges(families, guarded, stamped)?,
         },
         listeners: listener_meters(families)?,
+        later: Mutex::new(families.later.take()),
         registry: families.registry.clone(),
     })
 }
@@ -217,18 +224,24 @@ fn refusal_counters(
     )?;
     for listener in &families.config.listeners {
         let guards = matches!(listener.role, Role::Guard(_));
-        let named: BTreeSet<&str> = labels(families.config, &listener.serves).collect();
-        for resource in named.into_iter().chain([NO_RESOURCE]) {
-            for reason in Reason::ALL.iter().filter(|reason| can_refuse(listener, **reason)) {
-                rejections.with_label_values(&[&*listener.name, resource, reason.as_str()]);
-                if guards {
-                    would_reject.with_label_values(&[&*listener.name, resource, reason.as_str()]);
+        let name = Arc::clone(&listener.name);
+        let reasons: Vec<Reason> = Reason::ALL.iter().copied().filter(|reason| can_refuse(listener, *reason)).collect();
+        let named: BTreeSet<Arc<str>> = labels(families.config, &listener.serves).map(Arc::from).collect();
+        let (rejections, would_reject, stale) = (rejections.clone(), would_reject.clone(), stale.clone());
+        // Dozens for each resource: a process that starts has more urgent things to do.
+        families.later.borrow_mut().push(Box::new(move || {
+            for resource in named.iter().map(|label| &**label).chain([NO_RESOURCE]) {
+                for reason in &reasons {
+                    rejections.with_label_values(&[&*name, resource, reason.as_str()]);
+                    if guards {
+                        would_reject.with_label_values(&[&*name, resource, reason.as_str()]);
+                    }
+                }
+                if guards && resource != NO_RESOURCE {
+                    stale.with_label_values(&[&*name, resource]);
                 }
             }
-            if guards && resource != NO_RESOURCE {
-                stale.with_label_values(&[&*listener.name, resource]);
-            }
-        }
+        }));
     }
     Ok((rejections, would_reject, stale))
 }

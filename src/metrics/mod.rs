@@ -11,14 +11,16 @@ mod meters;
 mod refusals;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::proto::MetricFamily;
 use prometheus::{HistogramVec, IntCounter, IntCounterVec, Registry, TextEncoder};
 
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::fence::{Moment, Reason, Refusal, Resource};
-use families::Families;
+use families::{Families, Later};
 use gauges::Gauges;
 pub use gauges::{GateLevels, LeaderLevels, ResourceLevels};
 pub use meters::ListenerMeters;
@@ -32,7 +34,6 @@ pub const TEXT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 const NO_RESOURCE: &str = "-";
 
 /// Every metric of one process.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
     labels: HashMap<Resource, Arc<str>>,
@@ -51,10 +52,18 @@ pub struct Metrics {
     audit_records_dropped: IntCounter,
     gauges: Gauges,
     listeners: BTreeMap<Arc<str>, Arc<SharedMeters>>,
+    /// To be done at the first look.
+    later: Mutex<Vec<Later>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("listeners", &self.listeners.keys()).finish_non_exhaustive()
+    }
 }
 
 impl Metrics {
-    /// Registers every metric, and creates every series that this configuration can have, at zero.
+    /// Registers every metric. Whoever looks finds every series that this configuration can have, at zero.
     ///
     /// # Errors
     /// Where the registry has one of these names already.
@@ -109,7 +118,13 @@ impl Metrics {
     /// # Errors
     /// Where a metric cannot be written; none of ours should be such.
     pub fn text(&self) -> Result<String, prometheus::Error> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        TextEncoder::new().encode_to_string(&self.gather())
+    }
+
+    fn gather(&self) -> Vec<MetricFamily> {
+        let later = std::mem::take(&mut *self.later.lock().unwrap_or_else(PoisonError::into_inner));
+        later.into_iter().for_each(|make| make());
+        self.registry.gather()
     }
 
     /// The value of the label `resource`.

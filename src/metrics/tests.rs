@@ -131,7 +131,6 @@ fn the_reference_and_the_program_name_the_same_metrics() {
     metrics.show_waits([(&"orders".parse().expect("a name"), "guard-1-9f3c2a7b")]);
     let documented = reference();
     let registered: BTreeMap<String, (String, BTreeSet<String>)> = metrics
-        .registry
         .gather()
         .iter()
         .map(|family| {
