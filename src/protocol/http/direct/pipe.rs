@@ -65,6 +65,7 @@ impl Pipe {
                 upstream.try_io(Interest::WRITABLE, || Ok(splice(&self.from, None, upstream, None, holds, FLAGS)?));
             match spliced {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Ok(bytes) => {
                     self.holds -= bytes;
                     return Poll::Ready(Ok(bytes));

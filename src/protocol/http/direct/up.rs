@@ -75,7 +75,7 @@ impl Exchange<'_> {
     }
 
     /// Takes a long body one step further: out of the pipe what is in it, unless nothing more may leave; else more of it
-    /// in. Where there can be no pipe between the two, it is taken away.
+    /// in. Where that cannot be had, the pipe is taken away, and the rest is copied.
     fn poll_pipe(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
         let upstream = self.upstream.as_ref().and_then(|upstream| upstream.stream.as_tcp());
         let (Some(mut pipe), Some(client), Some(upstream)) = (self.pipe.take(), self.client.as_tcp(), upstream) else {
@@ -85,7 +85,8 @@ impl Exchange<'_> {
             let most = usize::try_from(self.unread).unwrap_or(usize::MAX);
             let filled = pipe.poll_fill(client, most, context);
             return match filled {
-                Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::InvalidInput => Poll::Ready(Ok(())),
+                // Whether it is the socket or a sandbox that will not, a plain read tells.
+                Poll::Ready(Err(_)) => Poll::Ready(Ok(())),
                 filled => {
                     self.pipe = Some(pipe);
                     self.has_come(filled).map_ok(|_| ())

@@ -149,3 +149,26 @@ fn a_target_that_closes_in_the_middle_is_said_to_the_client() {
         until_settled(&world, &[Settled::Lost]).await;
     });
 }
+
+/// As where a sandbox forbids what pipes need.
+#[test]
+fn where_there_can_be_no_pipe_a_long_body_is_copied() {
+    run(async {
+        let (mut target, upstream) = tokio::io::duplex(1 << 16);
+        let world = world(|change| change.dialled.push_back(upstream)).await;
+        let mut client = world.client().await;
+        client.send(&head(LONG)).await;
+        let sending = tokio::task::spawn_local(async move {
+            client.send(&text(LONG)).await;
+            client
+        });
+        let (mut got, body) = (Vec::new(), text(LONG));
+        while !got.ends_with(&body.as_bytes()[LONG - 16..]) {
+            assert_ne!(target.read_buf(&mut got).await.expect("it comes"), 0);
+        }
+        assert!(got.ends_with(body.as_bytes()), "it comes as it was sent");
+        target.write_all(OK.as_bytes()).await.expect("there is room");
+        assert_eq!(sending.await.expect("all was sent").answer().await.1, "ok");
+        until_settled(&world, &[Settled::Answered]).await;
+    });
+}
