@@ -50,6 +50,7 @@ use std::io::{self, Write as _};
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
 
+use crate::guard::ungated;
 pub use exit::Exit;
 
 /// A fencing sidecar proxy: after a failover, no write of an old leader is applied after a write of a new one
@@ -102,6 +103,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    if let Some(objection) = ungated::objection() {
+        complain::error(&objection);
+        return Exit::Config;
+    }
     match cli.command {
         Command::Run(args) => run::run(args),
         Command::Guard(args) => guard::run(args),

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use crate::fence::mechanism::Mechanism;
+use crate::guard::ungated;
 
 /// The package's version.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -12,8 +13,13 @@ const REVISION: Option<&str> = option_env!("EPOCHGATE_REVISION");
 
 /// Version, revision, and a warning where this build can be weakened.
 pub fn text() -> &'static str {
-    static TEXT: LazyLock<String> =
-        LazyLock::new(|| written(REVISION, cfg!(feature = "danger-test-switches").then_some(Mechanism::ALL)));
+    static TEXT: LazyLock<String> = LazyLock::new(|| {
+        let mut text = written(REVISION, cfg!(feature = "danger-test-switches").then_some(Mechanism::ALL));
+        if ungated::COMPILED_OUT {
+            text += &format!("\n{}", ungated::WARNING);
+        }
+        text
+    });
     &TEXT
 }
 

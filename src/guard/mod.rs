@@ -10,6 +10,7 @@
 //! | [`held`] | the wait of a held write |
 //! | [`questions`] | what is being asked of control |
 //! | [`desk`] | what all gates of a worker share |
+//! | [`ungated`] | the build of the bench that has no gate |
 
 mod admission;
 pub mod cell;
@@ -18,6 +19,7 @@ mod held;
 mod keeper;
 mod questions;
 mod running;
+pub mod ungated;
 
 #[cfg(test)]
 mod tests;
@@ -160,7 +162,7 @@ impl Role for Guard {
             Ok(judged) => judged,
             Err(refusal) => return self.unplaced(facts, refusal),
         };
-        if judged.kind == Kind::Read && !self.listener.fence_reads {
+        if ungated::COMPILED_OUT || (judged.kind == Kind::Read && !self.listener.fence_reads) {
             return Decision::Forward(Right::read(Rc::clone(&self.reads)));
         }
         match judged.resource.and_then(|place| self.gates.get(place)) {
