@@ -22,7 +22,7 @@ test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
 	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos
-	@$(ENV) $(CARGO) test --locked --profile simulation --features danger-test-switches --test model
+	@$(ENV) $(CARGO) test --locked --profile simulation --features danger-test-switches --test model --test cost
 	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation every_seed
 
 MINUTES ?= 30
@@ -53,17 +53,20 @@ simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows on
 	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation -- --nocapture every_seed
 
 # What a run of `make bench` measures with, where it can be had; what is missing is left out of its tables.
-BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace
+BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace etcd
 REPEAT ?= 5
 WINDOW ?= 1
 ONLY ?=
+SVG ?=
 
-bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 memory": only those parts
+bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file: a picture too
 	@tools/fetch protoc
 	@for tool in $(BENCH_TOOLS); do tools/fetch $$tool || echo "$$tool: left out" >&2; done
 	@$(ENV) $(CARGO) build --locked --release
-	@$(ENV) EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$${CARGO_TARGET_DIR:-target}/release/epochgate}" \
-	  EPOCHGATE_BENCH_REPEAT="$(REPEAT)" EPOCHGATE_BENCH_WINDOW="$(WINDOW)" EPOCHGATE_BENCH_ONLY="$(ONLY)" \
+	@$(ENV) EPOCHGATE_BUILD_WITHOUT_GATE="make bench" $(CARGO) build --locked --profile ungated --features bench-without-gate
+	@$(ENV) EPOCHGATE_UNGATED="$${EPOCHGATE_UNGATED-$${CARGO_TARGET_DIR:-target}/ungated/epochgate}" \
+	  EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$${CARGO_TARGET_DIR:-target}/release/epochgate}" \
+	  EPOCHGATE_BENCH_REPEAT="$(REPEAT)" EPOCHGATE_BENCH_WINDOW="$(WINDOW)" EPOCHGATE_BENCH_ONLY="$(ONLY)" EPOCHGATE_BENCH_SVG="$(SVG)" \
 	  $(CARGO) bench --locked --bench compare
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync

@@ -32,7 +32,8 @@ impl Board {
         self.notes.push(text);
     }
 
-    fn of(&self, measure: &str, target: &str) -> &[f64] {
+    /// Every sample of a measure and a target.
+    pub fn of(&self, measure: &str, target: &str) -> &[f64] {
         self.samples.get(measure).and_then(|targets| targets.get(target)).map_or(&[], Vec::as_slice)
     }
 
@@ -50,13 +51,22 @@ impl Board {
     pub fn ratios(&self, ours: &[&str], others: &[&str], columns: &[Column]) -> String {
         let mut text = heading("ratio", columns);
         for (own, other) in ours.iter().flat_map(|own| others.iter().map(move |other| (own, other))) {
-            let cells = columns.iter().map(|column| {
-                let (own, other) = (self.of(&column.measure, own), self.of(&column.measure, other));
-                show(&own.iter().zip(other).map(|(own, other)| own / other).collect::<Vec<_>>(), 2)
-            });
-            row(&mut text, &format!("{own} ÷ {other}"), cells);
+            text.push_str(&self.ratio_row(own, other, columns));
         }
         text
+    }
+
+    /// One more row of such a table.
+    pub fn ratio_row(&self, own: &str, other: &str, columns: &[Column]) -> String {
+        let mut text = String::new();
+        let cells = columns.iter().map(|column| show(&self.ratio(&column.measure, own, other), 2));
+        row(&mut text, &format!("{own} ÷ {other}"), cells);
+        text
+    }
+
+    /// Of every repetition.
+    pub fn ratio(&self, measure: &str, own: &str, other: &str) -> Vec<f64> {
+        self.of(measure, own).iter().zip(self.of(measure, other)).map(|(own, other)| own / other).collect()
     }
 
     /// All of it, for machines.
@@ -84,18 +94,30 @@ fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
 const NOTHING: &str = "–";
 
 /// Median (least–greatest), without what failed.
-fn show(samples: &[f64], digits: usize) -> String {
-    let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
-    sorted.sort_by(f64::total_cmp);
-    let (Some(least), Some(greatest)) = (sorted.first(), sorted.last()) else { return NOTHING.to_owned() };
-    let middle = median(&sorted);
+pub fn show(samples: &[f64], digits: usize) -> String {
+    let sorted = sorted(samples);
+    let (Some(least), Some(greatest), Some(middle)) = (sorted.first(), sorted.last(), median(samples)) else {
+        return NOTHING.to_owned();
+    };
     if sorted.len() == 1 {
         return format!("{middle:.digits$}");
     }
     format!("{middle:.digits$} ({least:.digits$}–{greatest:.digits$})")
 }
 
-fn median(sorted: &[f64]) -> f64 {
+/// The median, without what failed; none where nothing is left.
+pub fn median(samples: &[f64]) -> Option<f64> {
+    let sorted = sorted(samples);
     let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
+    match sorted.len() {
+        0 => None,
+        odd if odd % 2 == 1 => Some(sorted[half]),
+        _ => Some((sorted[half - 1] + sorted[half]) / 2.0),
+    }
+}
+
+fn sorted(samples: &[f64]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = samples.iter().copied().filter(|sample| sample.is_finite()).collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted
 }

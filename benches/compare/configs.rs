@@ -1,13 +1,17 @@
-//! The other proxies' configurations: defaults, one worker, connections that are kept, no access log, bodies passed on
+//! The other proxies' configurations: defaults, connections that are kept, no access log, bodies passed on
 //! as they come, and the nearest to "refuse an old epoch" that each can say.
 
 use std::net::SocketAddr;
 
-/// nginx compares for equality only. HTTP/2 without TLS needs a listener of its own there.
-pub fn nginx(listen: SocketAddr, http2: SocketAddr, upstream: SocketAddr) -> String {
+use crate::shape::Shape;
+
+/// nginx compares for equality only. HTTP/2 without TLS needs a listener of its own there, and there is none to an
+/// upstream.
+pub fn nginx(listen: SocketAddr, http2: SocketAddr, shape: &Shape) -> String {
+    let Shape { workers, upstream, .. } = shape;
     format!(
         r#"daemon off;
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 pid nginx.pid;
 error_log stderr crit;
@@ -39,10 +43,12 @@ http {{
 }
 
 /// HAProxy takes HTTP/1 and HTTP/2 at one address.
-pub fn haproxy(listen: SocketAddr, upstream: SocketAddr) -> String {
+pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
+    let Shape { workers, upstream, .. } = shape;
+    let version = if shape.http2 { " proto h2" } else { "" };
     format!(
         "global
-  nbthread 1
+  nbthread {workers}
   maxconn 9700
 defaults
   mode http
@@ -54,13 +60,19 @@ frontend door
   http-request return status 412 if {{ req.hdr_val(x-epoch) lt 5 }}
   default_backend target
 backend target
-  server upstream {upstream}
+  server upstream {upstream}{version}
 "
     )
 }
 
+/// Its upstream's version is said in a place of its own; the brackets save knowing how far it is indented.
+const ENVOY_HTTP2: &str = r#"typed_extension_protocol_options: { envoy.extensions.upstreams.http.v3.HttpProtocolOptions: { "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions, explicit_http_config: { http2_protocol_options: {} } } }
+    "#;
+
 /// Envoy's default circuit breakers would refuse what a full load opens.
-pub fn envoy(listen: SocketAddr, upstream: SocketAddr) -> String {
+pub fn envoy(listen: SocketAddr, shape: &Shape) -> String {
+    let upstream = shape.upstream;
+    let version = if shape.http2 { ENVOY_HTTP2 } else { "" };
     format!(
         r#"static_resources:
   listeners:
@@ -92,7 +104,7 @@ pub fn envoy(listen: SocketAddr, upstream: SocketAddr) -> String {
   - name: target
     type: STATIC
     connect_timeout: 5s
-    circuit_breakers:
+    {version}circuit_breakers:
       thresholds: [{{ max_connections: 100000, max_pending_requests: 100000, max_requests: 100000 }}]
     load_assignment:
       cluster_name: target

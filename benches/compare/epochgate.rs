@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::callgrind::{self, Cost};
 use crate::running::{Running, Wrap};
+use crate::shape::Shape;
 use crate::support::client;
 use crate::support::ports;
-use crate::support::process::{LONG, Launch, eventually};
-use crate::targets::Target;
+use crate::support::process::{LONG, Launch, eventually_some};
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,47 +19,89 @@ pub enum Role {
     Stamp,
 }
 
+impl Role {
+    /// Its name in the configuration and in the tables.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Guard => "guard",
+            Role::Stamp => "stamp",
+        }
+    }
+}
+
+/// How a pair is set up.
+#[derive(Clone)]
+pub struct Setup {
+    /// As all are.
+    pub shape: Shape,
+    /// How many resources it has besides `orders`: `many/0` and so on, at `/many/0/`.
+    pub resources: usize,
+    /// One of them under a tool.
+    pub wrap: Option<(Role, Wrap)>,
+    /// The program of the guard where its gate is compiled out.
+    pub ungated: Option<PathBuf>,
+}
+
+impl Setup {
+    /// Nothing out of the ordinary.
+    pub fn of(shape: &Shape) -> Setup {
+        Setup { shape: shape.clone(), resources: 0, wrap: None, ungated: None }
+    }
+}
+
 /// Both, with an elected and armed leader.
 pub struct Pair {
     guard: Side,
     stamp: Side,
-    /// What the leader's writes carry.
-    epoch: String,
 }
 
 /// One of the two processes.
 pub struct Side {
     pub process: Running,
     pub listen: SocketAddr,
+    admin: SocketAddr,
     launch: Box<dyn Fn() -> Running>,
 }
 
 impl Pair {
     /// Starts both, and waits until writes are admitted.
-    pub fn start(folder: &Path, upstream: SocketAddr, core: usize, wrap: &Wrap) -> Pair {
-        Pair::start_one_wrapped(folder, upstream, core, Role::Guard, wrap)
-    }
-
-    /// The same with one of them under a tool.
-    pub fn start_one_wrapped(folder: &Path, upstream: SocketAddr, core: usize, role: Role, wrap: &Wrap) -> Pair {
-        let wrap_of = |which| if which == role { wrap.clone() } else { Wrap::none() };
-        let mut guard = side(folder, "guard", upstream, core, wrap_of(Role::Guard));
+    pub fn start(folder: &Path, setup: &Setup) -> Pair {
+        let mut guard = side(folder, Role::Guard, setup);
         guard.process.await_words("joined", LONG);
-        let mut stamp = side(folder, "stamp", upstream, core, wrap_of(Role::Stamp));
+        let mut stamp = side(folder, Role::Stamp, setup);
         stamp.process.await_words("admin side listening", LONG);
-        let admin = admin_of(folder, "stamp");
-        eventually("the leader is armed", LONG, || {
-            client::get(admin, "/leader?resource=orders").is_ok_and(|answer| answer.status == 200)
-        });
-        let leader = client::get(admin, "/leader?resource=orders").expect("it has just answered").json();
-        let epoch = leader["stamp"].as_str().expect("a leader has a stamp").to_owned();
-        Pair { guard, stamp, epoch }
+        let pair = Pair { guard, stamp };
+        pair.stamp_of("orders");
+        pair
     }
 
-    /// What its guard wants to see.
+    /// What the leader's writes to a resource carry, once it is armed.
+    pub fn stamp_of(&self, resource: &str) -> String {
+        let ask = || client::get(self.stamp.admin, &format!("/leader?resource={resource}")).ok();
+        let leader = eventually_some("the leader is armed", LONG, || ask().filter(|answer| answer.status == 200));
+        leader.json()["stamp"].as_str().expect("a leader has a stamp").to_owned()
+    }
+
+    /// What a request costs one of them, by callgrind.
+    ///
+    /// # Errors
+    /// What went wrong.
+    pub fn cost(folder: &Path, role: Role, setup: &Setup) -> Result<Cost, String> {
+        callgrind::measure(folder, true, |folder, wrap, count| {
+            let setup = Setup { wrap: Some((role, wrap.clone())), ..setup.clone() };
+            let mut pair = Pair::start(folder, &setup);
+            let fields = pair.fields(role);
+            let side = pair.side(role);
+            callgrind::send(side.listen, &fields, count)?;
+            side.stop();
+            Ok(())
+        })
+    }
+
+    /// What its writes carry, each field with its line end.
     pub fn fields(&self, role: Role) -> String {
         match role {
-            Role::Guard => format!("Fencing-Epoch: {}\r\n", self.epoch),
+            Role::Guard => format!("Fencing-Epoch: {}\r\n", self.stamp_of("orders")),
             // As many fields as the others get; the stamp adds its own.
             Role::Stamp => "X-Epoch: 7\r\n".to_owned(),
         }
@@ -70,17 +113,6 @@ impl Pair {
             Role::Guard => &mut self.guard,
             Role::Stamp => &mut self.stamp,
         }
-    }
-
-    /// Both, to be measured.
-    pub fn targets(&self) -> [Target; 2] {
-        [(Role::Guard, "guard", &self.guard), (Role::Stamp, "stamp", &self.stamp)].map(|(role, name, side)| Target {
-            name,
-            address: side.listen,
-            http2: Some(side.listen),
-            fields: self.fields(role),
-            process: Some(side.process.id()),
-        })
     }
 }
 
@@ -97,37 +129,51 @@ impl Side {
     }
 }
 
-fn side(folder: &Path, role: &'static str, upstream: SocketAddr, core: usize, wrap: Wrap) -> Side {
-    let own = folder.join(role);
+fn side(folder: &Path, role: Role, setup: &Setup) -> Side {
+    let Shape { cores, workers, upstream, http2 } = setup.shape.clone();
+    let name = role.name();
+    let own = folder.join(name);
     fs::create_dir_all(&own).expect("it is in a temporary folder");
     let (listen, admin) = (ports::free_address(), ports::free_address());
     let text = format!(
-        "id: bench-{role}
+        "id: bench-{name}
 state_dir: {own}/state
 coordinator: {{ embedded: {epochs}, lease_ttl: 30s }}
-resources: {{ orders: {{}} }}
+resources: {{ orders: {{}}{more} }}
 listeners:
-  - name: {role}
-    role: {role}
+  - name: {name}
+    role: {name}
     listen: {listen}
-    upstream: {{ url: \"http://{upstream}\", version: http1 }}
+    upstream: {{ url: \"http://{upstream}\", version: {version} }}
     resource: orders
-    limits: {{ idle_timeout: 1h }}
-workers: 1
+{rules}    limits: {{ idle_timeout: 1h }}
+workers: {workers}
 admin: {{ listen: {admin} }}
 audit: {{ output: {own}/audit.jsonl }}
 ",
         own = own.display(),
+        more = match setup.resources {
+            0 => String::new(),
+            count => format!(", \"many/{{0..{}}}\": {{}}", count - 1),
+        },
+        rules = match setup.resources {
+            0 => "",
+            _ => "    rules: [{ path: \"/many/{shard}/**\", resource: \"many/{shard}\" }]\n",
+        },
         epochs = folder.join("epochs").display(),
+        version = if http2 { "http2" } else { "http1" },
     );
     let file = own.join("epochgate.yaml");
     fs::write(&file, text).expect("it is in a temporary folder");
-    fs::write(own.join("admin"), admin.to_string()).expect("it is in a temporary folder");
-    let launch = Box::new(move || wrap.start(Launch::epochgate(role).args(["run", "-c"]).arg(&file), core));
-    Side { process: launch(), listen, launch }
-}
-
-fn admin_of(folder: &Path, role: &str) -> SocketAddr {
-    let text = fs::read_to_string(folder.join(role).join("admin")).expect("it was just written");
-    text.parse().expect("an address was written")
+    let wrap =
+        setup.wrap.as_ref().filter(|(which, _)| *which == role).map_or_else(Wrap::none, |(_, wrap)| wrap.clone());
+    let ungated = setup.ungated.clone().filter(|_| role == Role::Guard);
+    let launch = Box::new(move || {
+        let program = match &ungated {
+            Some(path) => Launch::program(&path.display().to_string()).env("EPOCHGATE_WITHOUT_GATE", "only to measure"),
+            None => Launch::epochgate(name),
+        };
+        wrap.start(program.args(["run", "-c"]).arg(&file), &cores)
+    });
+    Side { process: launch(), listen, admin, launch }
 }

@@ -6,13 +6,14 @@ use crate::Plan;
 use crate::board::{Board, Column};
 use crate::load::Load;
 use crate::measure;
-use crate::targets::{Field, Target};
+use crate::targets::{Field, Target, UNGATED};
 use crate::wire::Request;
 
-struct Scene {
-    name: &'static str,
-    connections: usize,
-    body: u64,
+/// One kind of load.
+pub struct Scene {
+    pub name: &'static str,
+    pub connections: usize,
+    pub body: u64,
 }
 
 const SCENES: [Scene; 3] = [
@@ -22,32 +23,13 @@ const SCENES: [Scene; 3] = [
 ];
 
 /// With fewer a window says more about who else wanted the core.
-const LEAST: usize = 3000;
+pub const LEAST: usize = 3000;
 
 /// Runs every scene with every target, in turn; the tables.
 pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     for repetition in 1..=plan.repeat {
         for scene in &SCENES {
-            let mut line = String::new();
-            for target in &field.targets {
-                match once(plan, scene, target) {
-                    Ok(Sample { cpu, rate, median, late }) => {
-                        board.add(&format!("cpu {}", scene.name), target.name, cpu);
-                        board.add(&format!("rate {}", scene.name), target.name, rate);
-                        board.add(&format!("p50 {}", scene.name), target.name, median);
-                        board.add(&format!("p99 {}", scene.name), target.name, late);
-                        if cpu.is_finite() {
-                            line.push_str(&format!("  {} {cpu:.1}", target.name));
-                        }
-                    }
-                    Err(error) => {
-                        ["cpu", "rate", "p50", "p99"].iter().for_each(|measure| {
-                            board.add(&format!("{measure} {}", scene.name), target.name, f64::NAN);
-                        });
-                        board.note(format!("{} with {}: {error}", target.name, scene.name));
-                    }
-                }
-            }
+            let line = turn(plan, scene, field.targets.iter().chain(&field.ungated), board);
             eprintln!("http1 {repetition}/{}, {}, µs of CPU a request:{line}", plan.repeat, scene.name);
         }
     }
@@ -59,7 +41,7 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
         };
         SCENES.iter().map(column).collect()
     };
-    let targets: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
+    let targets: Vec<&str> = field.targets.iter().chain(&field.ungated).map(|target| target.name).collect();
     let cpu = columns("cpu", 1);
     format!(
         "CPU of a PUT, µs (connections × body; median, least–greatest of {} times {:?})\n\n{}\n{}\nRequests a second\n\n{}\n\
@@ -67,10 +49,40 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
         plan.repeat,
         plan.window,
         board.table(&targets[1..], &cpu),
-        board.ratios(&crate::OURS, &crate::PEERS, &cpu),
+        board.ratios(&crate::OURS, &crate::PEERS, &cpu) + &board.ratio_row("guard", UNGATED, &cpu),
         board.table(&targets, &columns("rate", 0)),
         board.table(&targets, &columns("p50", 0)),
     )
+}
+
+/// One repetition of a scene, target by target; CPU of a request as words.
+pub fn turn<'a>(
+    plan: &Plan,
+    scene: &Scene,
+    targets: impl IntoIterator<Item = &'a Target>,
+    board: &mut Board,
+) -> String {
+    let mut line = String::new();
+    for target in targets {
+        match once(plan, scene, target) {
+            Ok(Sample { cpu, rate, median, late }) => {
+                board.add(&format!("cpu {}", scene.name), target.name, cpu);
+                board.add(&format!("rate {}", scene.name), target.name, rate);
+                board.add(&format!("p50 {}", scene.name), target.name, median);
+                board.add(&format!("p99 {}", scene.name), target.name, late);
+                if cpu.is_finite() {
+                    line.push_str(&format!("  {} {cpu:.1}", target.name));
+                }
+            }
+            Err(error) => {
+                ["cpu", "rate", "p50", "p99"].iter().for_each(|measure| {
+                    board.add(&format!("{measure} {}", scene.name), target.name, f64::NAN);
+                });
+                board.note(format!("{} with {}: {error}", target.name, scene.name));
+            }
+        }
+    }
+    line
 }
 
 struct Sample {

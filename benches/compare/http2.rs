@@ -1,4 +1,5 @@
-//! HTTP/2 without TLS from the client, HTTP/1.1 to the upstream, with h2load: 16 connections with 10 streams each.
+//! HTTP/2 without TLS from the client, HTTP/1.1 or HTTP/2 to the upstream, with h2load: 16 connections with 10 streams
+//! each.
 
 use std::fs;
 use std::path::Path;
@@ -7,15 +8,34 @@ use crate::Plan;
 use crate::board::{Board, Column};
 use crate::measure;
 use crate::running::{find, launch};
+use crate::shape::Shape;
 use crate::support::process::LONG;
 use crate::targets::{Field, Target};
+use crate::upstream2;
 
 /// Of one run; the connections' beginning is part of it.
 const REQUESTS: u64 = 20_000;
 const FEW: u64 = 2_000;
 
-/// Runs it for every target in turn; the table.
-pub fn run(plan: &Plan, field: &Field, folder: &Path, board: &mut Board) -> String {
+/// CPU of a request where the upstream has HTTP/1.1.
+pub const TO_HTTP1: &str = "h2 cpu";
+/// The same where it has HTTP/2.
+pub const TO_HTTP2: &str = "h2 to h2 cpu";
+
+/// Runs it with upstreams of HTTP/1.1, which are running, and of HTTP/2; the tables.
+pub fn run(plan: &Plan, field: &Field, folder: &Path, cores: [&[usize]; 2], board: &mut Board) -> String {
+    let [proxy, others] = cores;
+    let shape = Shape { http2: true, ..Shape::plain(proxy, upstream2::start(others)) };
+    let both = Field::start(&folder.join("both"), &shape);
+    let to_http1 = table(plan, &field.targets, TO_HTTP1, folder, board);
+    let to_http2 = table(plan, &both.targets, TO_HTTP2, folder, board);
+    format!(
+        "HTTP/2 to the proxy, HTTP/1.1 to the upstream, 100 B\n\n{to_http1}\nHTTP/2 to the proxy and to the upstream, \
+         100 B (nginx cannot)\n\n{to_http2}\n"
+    )
+}
+
+fn table(plan: &Plan, targets: &[Target], measure: &str, folder: &Path, board: &mut Board) -> String {
     let Some(program) = find("h2load") else {
         board.note("HTTP/2: h2load is not there".to_owned());
         return String::new();
@@ -24,7 +44,7 @@ pub fn run(plan: &Plan, field: &Field, folder: &Path, board: &mut Board) -> Stri
     fs::write(&body, [b'.'; 100]).expect("it is in a temporary folder");
     for repetition in 1..=plan.repeat {
         let mut line = String::new();
-        for target in &field.targets {
+        for target in targets {
             let (Some(_), Some(process)) = (target.http2, target.process) else { continue };
             // What connecting costs is measured with a few, and taken off.
             let cpu = [FEW, REQUESTS].map(|count| {
@@ -39,19 +59,15 @@ pub fn run(plan: &Plan, field: &Field, folder: &Path, board: &mut Board) -> Stri
                     f64::NAN
                 }
             };
-            board.add("h2 cpu", target.name, cpu);
+            board.add(measure, target.name, cpu);
             line.push_str(&format!("  {} {cpu:.1}", target.name));
         }
-        eprintln!("http2 {repetition}/{}, µs of CPU a request:{line}", plan.repeat);
+        eprintln!("{measure} {repetition}/{}, µs of CPU a request:{line}", plan.repeat);
     }
     let columns =
-        [Column { measure: "h2 cpu".into(), heading: "CPU of a PUT, 16 × 10 streams, µs".into(), digits: 1 }];
-    let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
-    format!(
-        "HTTP/2 to the proxy, HTTP/1.1 to the upstream, 100 B\n\n{}\n{}\n",
-        board.table(&names, &columns),
-        board.ratios(&crate::OURS, &crate::PEERS, &columns)
-    )
+        [Column { measure: measure.into(), heading: "CPU of a PUT, 16 × 10 streams, µs".into(), digits: 1 }];
+    let names: Vec<&str> = targets.iter().map(|target| target.name).collect();
+    board.table(&names, &columns) + "\n" + &board.ratios(&crate::OURS, &crate::PEERS, &columns)
 }
 
 fn once(program: &Path, target: &Target, body: &Path, count: u64) -> Result<(), String> {

@@ -36,17 +36,20 @@ impl Outcome {
     }
 }
 
-/// Connections to one address that send one kind of request.
+/// Connections to one address.
 pub struct Load {
     epoll: OwnedFd,
     to: SocketAddr,
-    request: Request,
+    /// What each connection sends: as many take turns as there are.
+    requests: Vec<Request>,
     connections: Vec<Connection>,
     /// Those that wait for nothing.
     idle: Vec<usize>,
     events: Vec<epoll::Event>,
     buffer: Vec<u8>,
     latencies: Vec<u64>,
+    /// How many were answered with something else than 200; none where that is an error.
+    refused: Option<u64>,
 }
 
 struct Connection {
@@ -64,22 +67,43 @@ struct Connection {
 impl Load {
     /// Connects `connections` times. Nothing is sent yet.
     pub fn connect(to: SocketAddr, request: Request, connections: usize) -> Result<Load, String> {
+        Load::connect_mixed(to, vec![request], connections)
+    }
+
+    /// The same with several kinds of request: each connection sends one kind.
+    pub fn connect_mixed(to: SocketAddr, requests: Vec<Request>, connections: usize) -> Result<Load, String> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(|error| error.to_string())?;
         let mut load = Load {
             epoll,
             to,
-            request,
+            requests,
             connections: Vec::with_capacity(connections),
             idle: (0..connections).rev().collect(),
             events: Vec::with_capacity(1024),
             buffer: vec![0; 64 * 1024],
             latencies: Vec::with_capacity(1 << 18),
+            refused: None,
         };
         for index in 0..connections {
             let connection = load.dial(index)?;
             load.connections.push(connection);
         }
         Ok(load)
+    }
+
+    /// Counts other answers than 200 from now on, instead of ending with them.
+    pub fn tolerate_refusals(&mut self) {
+        self.refused = Some(0);
+    }
+
+    /// How many there were.
+    pub fn refused(&self) -> u64 {
+        self.refused.unwrap_or(0)
+    }
+
+    /// Sends another request from now on, on all connections.
+    pub fn send_from_now_on(&mut self, request: Request) {
+        self.requests = vec![request];
     }
 
     fn dial(&self, index: usize) -> Result<Connection, String> {
@@ -207,10 +231,11 @@ impl Load {
     }
 
     fn send(&mut self, index: usize) -> Result<(), String> {
+        let request = &self.requests[index % self.requests.len()];
         let connection = &mut self.connections[index];
         let mut full = false;
-        while !full && connection.sent < self.request.length() {
-            match connection.stream.write(self.request.after(connection.sent, &ZEROS)) {
+        while !full && connection.sent < request.length() {
+            match connection.stream.write(request.after(connection.sent, &ZEROS)) {
                 Ok(count) => connection.sent += count as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => full = true,
                 Err(error) => return Err(format!("sending: {error}")),
@@ -278,7 +303,13 @@ impl Load {
                 self.idle.push(index);
             }
             (Answer::Whole, None) => return Err("an answer that nobody asked for".into()),
-            (Answer::Bad(what), _) => return Err(format!("answered {what}")),
+            (Answer::Other(_), Some(_)) if self.refused.is_some() => {
+                self.refused = self.refused.map(|refused| refused + 1);
+                connection.began = None;
+                connection.partial.clear();
+                self.idle.push(index);
+            }
+            (Answer::Other(what) | Answer::Bad(what), _) => return Err(format!("answered {what}")),
         }
         Ok(())
     }

@@ -4,18 +4,16 @@
 //! are interleaved target by target, and ratios are taken within a repetition, so that what else the machine does meets
 //! all of them. It prints; nothing is asserted. What is not on the machine is left out, and said.
 
-#[path = "../../tests/support"]
-#[allow(dead_code, reason = "what the tests need besides")]
-#[allow(clippy::unwrap_used, reason = "a panic is the report, as in a test")]
-mod support {
-    pub mod client;
-    pub mod ports;
-    pub mod process;
-}
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 mod board;
+mod callgrind;
 mod configs;
 mod epochgate;
+mod goals;
+mod growth;
+mod handoffs;
 mod http1;
 mod http2;
 mod idle;
@@ -24,13 +22,17 @@ mod large;
 mod load;
 mod measure;
 mod paced;
+mod picture;
 mod pin;
 mod running;
+mod shape;
 mod stalled;
 mod start;
 mod syscalls;
 mod targets;
+mod two_cores;
 mod upstream;
+mod upstream2;
 mod wire;
 
 use std::fs;
@@ -40,6 +42,7 @@ use std::time::Duration;
 use board::Board;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
+use shape::Shape;
 use targets::Field;
 
 /// The names of epochgate's roles in the tables.
@@ -82,17 +85,23 @@ fn main() {
         return;
     }
     let plan = Plan::of_environment();
-    let Some([proxy, others]) = pin::cores() else {
+    let cores = pin::cores();
+    let &[proxy, others, ..] = &cores[..] else {
         eprintln!("two cores are needed: one for the proxy, one for the load and the upstream");
         std::process::exit(1);
     };
+    let (proxy, others) = (&[proxy], &[others]);
     let count = std::thread::available_parallelism().map_or(2, usize::from);
     raise_descriptors();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let upstream = upstream::start(others);
+    let shape = Shape::plain(proxy, upstream);
     let began = measure::busy();
     eprintln!("starting; load average {began}; {} times {:?} each", plan.repeat, plan.window);
-    let field = Field::start(folder.path(), upstream, proxy);
+    let mut field = Field::start(folder.path(), &shape);
+    if plan.has("http1") {
+        field.add_ungated(&folder.path().join("ungated"), &shape);
+    }
     pin::this_thread(others);
 
     let mut board = Board::default();
@@ -111,7 +120,10 @@ fn main() {
         report.push_str(&large::run(&plan, &field, &mut board));
     }
     if plan.has("http2") {
-        report.push_str(&http2::run(&plan, &field, folder.path(), &mut board));
+        report.push_str(&http2::run(&plan, &field, folder.path(), [proxy, others], &mut board));
+    }
+    if plan.has("connections") {
+        report.push_str(&growth::connections(&plan, &field, &mut board));
     }
     if plan.has("syscalls") {
         report.push_str(&syscalls::run(&field, folder.path(), proxy, &mut board));
@@ -120,11 +132,21 @@ fn main() {
     if plan.has("stalled") {
         report.push_str(&stalled::run(&folder.path().join("stalled"), proxy, &mut board));
     }
+    if plan.has("two_cores") {
+        report.push_str(&two_cores::run(&plan, &folder.path().join("two"), &[proxy[0], others[0]], &mut board));
+        pin::this_thread(others);
+    }
     if plan.has("start") {
-        report.push_str(&start::run(&plan, &folder.path().join("start"), upstream, proxy, &mut board));
+        report.push_str(&start::run(&plan, &folder.path().join("start"), &shape, &mut board));
+    }
+    if plan.has("resources") {
+        report.push_str(&growth::resources(&plan, &folder.path().join("resources"), &shape, &mut board));
+    }
+    if plan.has("handoffs") {
+        report.push_str(&handoffs::run(&plan, upstream, [proxy, others], &mut board));
     }
     if plan.has("instructions") {
-        report.push_str(&instructions::run(&folder.path().join("callgrind"), upstream, proxy, &mut board));
+        report.push_str(&instructions::run(&folder.path().join("callgrind"), &shape, &mut board));
     }
     finish(&report, &board, &began, count);
 }
@@ -136,6 +158,10 @@ fn finish(report: &str, board: &Board, began: &str, cores: usize) {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let ended = measure::busy();
     println!("\n{report}");
+    let goals = goals::table(board);
+    if !goals.is_empty() {
+        println!("Goals\n\n{goals}");
+    }
     println!("{processor}, {cores} cores, Linux {}; load average {began} before, {ended} after.", kernel.trim());
     board.notes.iter().for_each(|note| println!("- {note}"));
     let about = json!({ "processor": processor, "cores": cores, "kernel": kernel.trim(), "load": [began, ended] });
@@ -143,6 +169,15 @@ fn finish(report: &str, board: &Board, began: &str, cores: usize) {
     match fs::write(&file, format!("{:#}\n", board.json(about))) {
         Ok(()) => eprintln!("every sample is in {}", file.display()),
         Err(error) => eprintln!("{}: {error}", file.display()),
+    }
+    if let Some(file) = std::env::var_os("EPOCHGATE_BENCH_SVG").filter(|file| !file.is_empty()) {
+        let file = Path::new(&file);
+        let said = fs::write(file, picture::draw(board));
+        eprintln!(
+            "the picture: {}: {}",
+            file.display(),
+            said.map_or_else(|error| error.to_string(), |()| "written".into())
+        );
     }
 }
 

@@ -18,14 +18,14 @@ impl Wrap {
         Wrap::default()
     }
 
-    /// Starts a process under it, on this core.
-    pub fn start(&self, launch: Launch, core: usize) -> Running {
+    /// Starts a process under it, on these cores.
+    pub fn start(&self, launch: Launch, cores: &[usize]) -> Running {
         let launch = match self.0.split_first() {
             Some((tool, arguments)) => launch.under(tool, &arguments.iter().map(String::as_str).collect::<Vec<_>>()),
             None => launch,
         };
         // What a thread starts is where the thread is: no other program has to run first.
-        Running(pin::on(core, || launch.start()))
+        Running(pin::on(cores, || launch.start()))
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::board::{Board, Column};
 use crate::load::Load;
 use crate::measure;
+use crate::shape::Shape;
 use crate::targets::Field;
 use crate::wire::Request;
 
@@ -17,9 +18,9 @@ const BODY: u64 = 16 << 20;
 const SETTLED: Duration = Duration::from_millis(1500);
 
 /// Runs it for every target once, with a field of its own before an upstream that takes connections and nothing else.
-pub fn run(folder: &Path, core: usize, board: &mut Board) -> String {
+pub fn run(folder: &Path, cores: &[usize], board: &mut Board) -> String {
     let (upstream, _keep) = never_reads();
-    let field = Field::start(folder, upstream, core);
+    let field = Field::start(folder, &Shape::plain(cores, upstream));
     for target in &field.targets {
         let Some(process) = target.process else { continue };
         let before = measure::memory(process);

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::Plan;
 use crate::board::{Board, Column};
-use crate::epochgate::{Pair, Role};
+use crate::epochgate::{Pair, Role, Setup};
 use crate::load::Load;
 use crate::running::{Running, Wrap};
+use crate::shape::Shape;
 use crate::support::process::LONG;
 use crate::targets::{EPOCH, Peer};
 use crate::wire::Request;
@@ -21,14 +22,14 @@ const READ: &str = "start read";
 const WRITE: &str = "start write";
 
 /// Starts each in turn; the table.
-pub fn run(plan: &Plan, folder: &Path, upstream: SocketAddr, core: usize, board: &mut Board) -> String {
+pub fn run(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -> String {
     let mut peers = Vec::new();
     for peer in Peer::ALL {
         if let Some(program) = peer.program() {
-            peers.push((peer, program, peer.plan(&folder.join(peer.name()), upstream)));
+            peers.push((peer, program, peer.plan(&folder.join(peer.name()), shape)));
         }
     }
-    let mut pair = Pair::start(&folder.join("epochgate"), upstream, core, &Wrap::none());
+    let mut pair = Pair::start(&folder.join("epochgate"), &Setup::of(shape));
     let fields = pair.fields(Role::Guard);
     let guard = pair.side(Role::Guard);
     let read = Request::get(guard.listen, "");
@@ -36,7 +37,7 @@ pub fn run(plan: &Plan, folder: &Path, upstream: SocketAddr, core: usize, board:
     for _ in 0..plan.repeat.max(3) {
         for (peer, program, plan) in &peers {
             let request = Request::get(plan.listen, EPOCH);
-            let first = first_answer(|| plan.launch_only(program, core, &Wrap::none()), plan.listen, &request);
+            let first = first_answer(|| plan.launch_only(program, &Wrap::none()), plan.listen, &request);
             record(board, READ, peer.name(), first);
         }
         // A read passes a guard at once; a write has to wait until the guard is sure of its place and of the epoch.

@@ -20,7 +20,7 @@ const REQUESTS: u64 = 5000;
 const BODIES: [(u64, &str); 2] = [(100, "100 B"), (64 * 1024, "64 KiB")];
 
 /// Runs it for every target once; the table.
-pub fn run(field: &Field, folder: &Path, core: usize, board: &mut Board) -> String {
+pub fn run(field: &Field, folder: &Path, cores: &[usize], board: &mut Board) -> String {
     if find("strace").is_none() {
         board.note("system calls: strace is not there".to_owned());
         return String::new();
@@ -28,7 +28,7 @@ pub fn run(field: &Field, folder: &Path, core: usize, board: &mut Board) -> Stri
     for target in &field.targets {
         let Some(process) = target.process else { continue };
         for (body, name) in BODIES {
-            match once(target, process, body, folder, core) {
+            match once(target, process, body, folder, cores) {
                 Ok(calls) => board.add(&format!("calls {name}"), target.name, calls),
                 Err(error) => board.note(format!("system calls of {} with {name}: {error}", target.name)),
             }
@@ -40,7 +40,7 @@ pub fn run(field: &Field, folder: &Path, core: usize, board: &mut Board) -> Stri
     format!("System calls of a PUT, 16 connections\n\n{}\n", board.table(&names, &columns))
 }
 
-fn once(target: &Target, process: u32, body: u64, folder: &Path, core: usize) -> Result<f64, String> {
+fn once(target: &Target, process: u32, body: u64, folder: &Path, cores: &[usize]) -> Result<f64, String> {
     let out = folder.join("strace");
     let mut load = Load::connect(target.address, Request::put(target.address, body, &target.fields), 16)?;
     load.exactly(1000)?;
@@ -48,7 +48,7 @@ fn once(target: &Target, process: u32, body: u64, folder: &Path, core: usize) ->
     for process in measure::family(process) {
         launch = launch.arg("-p").arg(process.to_string());
     }
-    let mut strace: Running = Wrap::none().start(launch, core);
+    let mut strace: Running = Wrap::none().start(launch, cores);
     strace.await_words("attached", LONG);
     thread::sleep(Duration::from_millis(200));
     let done = load.exactly(REQUESTS);

@@ -1,17 +1,21 @@
 //! What is measured: each proxy as its own process on the first core, in front of the same upstream, with one worker
-//! and the nearest that it has to a check of the epoch.
+//! (unless said otherwise) and the nearest that it has to a check of the epoch.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 
 use crate::configs;
-use crate::epochgate::Pair;
+use crate::epochgate::{Pair, Role, Setup};
 use crate::running::{Running, Wrap, find, launch};
+use crate::shape::Shape;
 use crate::support::ports;
 use crate::support::process::{LONG, eventually};
 
 /// The field that the other proxies look at.
 pub const EPOCH: &str = "X-Epoch: 7\r\n";
+
+/// The guard with its gate compiled out.
+pub const UNGATED: &str = "ungated";
 
 /// Something to send requests to.
 pub struct Target {
@@ -25,32 +29,47 @@ pub struct Target {
     pub process: Option<u32>,
 }
 
+impl Target {
+    fn ours(pair: &mut Pair, role: Role) -> Target {
+        let fields = pair.fields(role);
+        let side = pair.side(role);
+        let (address, process) = (side.listen, Some(side.process.id()));
+        Target { name: role.name(), address, http2: Some(address), fields, process }
+    }
+}
+
 /// All of them, running.
 pub struct Field {
     pub targets: Vec<Target>,
+    /// The guard with its gate compiled out, where `make bench` has built one.
+    pub ungated: Option<Target>,
     /// Names of those that are not there, each with the reason.
     pub missing: Vec<String>,
     /// They end with it.
     _processes: Vec<Running>,
-    _pair: Pair,
+    _pairs: Vec<Pair>,
 }
 
 impl Field {
     /// Starts what is there.
-    pub fn start(folder: &Path, upstream: SocketAddr, core: usize) -> Field {
+    pub fn start(folder: &Path, shape: &Shape) -> Field {
         let mut field = Field {
             targets: vec![Target {
                 name: "direct",
-                address: upstream,
+                address: shape.upstream,
                 http2: None,
                 fields: EPOCH.to_owned(),
                 process: None,
             }],
+            ungated: None,
             missing: Vec::new(),
             _processes: Vec::new(),
-            _pair: Pair::start(&folder.join("epochgate"), upstream, core, &Wrap::none()),
+            _pairs: Vec::new(),
         };
         for peer in Peer::ALL {
+            if peer == Peer::Nginx && shape.http2 {
+                continue;
+            }
             let Some(program) = peer.program() else {
                 field.missing.push(format!(
                     "{}: not found; `tools/fetch {}` gets it where it can",
@@ -59,8 +78,8 @@ impl Field {
                 ));
                 continue;
             };
-            let plan = peer.plan(&folder.join(peer.name()), upstream);
-            let process = plan.launch(&program, core, &Wrap::none());
+            let plan = peer.plan(&folder.join(peer.name()), shape);
+            let process = plan.launch(&program, &Wrap::none());
             field.targets.push(Target {
                 name: peer.name(),
                 address: plan.listen,
@@ -70,9 +89,29 @@ impl Field {
             });
             field._processes.push(process);
         }
-        field.targets.extend(field._pair.targets());
+        let mut pair = Pair::start(&folder.join("epochgate"), &Setup::of(shape));
+        field.targets.extend([Role::Guard, Role::Stamp].map(|role| Target::ours(&mut pair, role)));
+        field._pairs.push(pair);
         field
     }
+
+    /// Starts the guard with its gate compiled out too.
+    pub fn add_ungated(&mut self, folder: &Path, shape: &Shape) {
+        match ungated() {
+            Some(program) => {
+                let setup = Setup { ungated: Some(program), ..Setup::of(shape) };
+                let mut pair = Pair::start(folder, &setup);
+                self.ungated = Some(Target { name: UNGATED, ..Target::ours(&mut pair, Role::Guard) });
+                self._pairs.push(pair);
+            }
+            None => self.missing.push(format!("{UNGATED}: `make bench` builds it, and nothing else does")),
+        }
+    }
+}
+
+/// The program without the gate.
+pub fn ungated() -> Option<PathBuf> {
+    std::env::var_os("EPOCHGATE_UNGATED").map(PathBuf::from)
 }
 
 /// Another proxy.
@@ -88,6 +127,7 @@ pub struct Plan {
     pub listen: SocketAddr,
     pub http2: SocketAddr,
     pub arguments: Vec<String>,
+    cores: Vec<usize>,
 }
 
 impl Peer {
@@ -107,14 +147,14 @@ impl Peer {
     }
 
     /// Writes its configuration into `folder`.
-    pub fn plan(self, folder: &Path, upstream: SocketAddr) -> Plan {
+    pub fn plan(self, folder: &Path, shape: &Shape) -> Plan {
         std::fs::create_dir_all(folder).expect("it is in a temporary folder");
         let listen = ports::free_address();
         let http2 = if self == Peer::Nginx { ports::free_address() } else { listen };
         let text = match self {
-            Peer::Nginx => configs::nginx(listen, http2, upstream),
-            Peer::Haproxy => configs::haproxy(listen, upstream),
-            Peer::Envoy => configs::envoy(listen, upstream),
+            Peer::Nginx => configs::nginx(listen, http2, shape),
+            Peer::Haproxy => configs::haproxy(listen, shape),
+            Peer::Envoy => configs::envoy(listen, shape),
         };
         let file = folder.join("config.yaml");
         std::fs::write(&file, text).expect("it is in a temporary folder");
@@ -123,17 +163,19 @@ impl Peer {
             Peer::Nginx => vec!["-e".into(), "stderr".into(), "-p".into(), folder, "-c".into(), file],
             Peer::Haproxy => vec!["-db".into(), "-f".into(), file],
             Peer::Envoy => {
-                ["--concurrency", "1", "--disable-hot-restart", "-l", "error", "-c", &file].map(str::to_owned).to_vec()
+                let workers = shape.workers.to_string();
+                let arguments = ["--concurrency", &workers, "--disable-hot-restart", "-l", "error", "-c", &file];
+                arguments.map(str::to_owned).to_vec()
             }
         };
-        Plan { listen, http2, arguments }
+        Plan { listen, http2, arguments, cores: shape.cores.clone() }
     }
 }
 
 impl Plan {
     /// Starts it, and waits until it listens.
-    pub fn launch(&self, program: &Path, core: usize, wrap: &Wrap) -> Running {
-        let mut process = self.launch_only(program, core, wrap);
+    pub fn launch(&self, program: &Path, wrap: &Wrap) -> Running {
+        let mut process = self.launch_only(program, wrap);
         eventually("a proxy listens", LONG, || {
             assert!(process.is_running(), "{} has ended:\n{}", program.display(), process.recent());
             TcpStream::connect(self.listen).is_ok()
@@ -142,7 +184,7 @@ impl Plan {
     }
 
     /// Starts it.
-    pub fn launch_only(&self, program: &Path, core: usize, wrap: &Wrap) -> Running {
-        wrap.start(launch(program).args(&self.arguments), core)
+    pub fn launch_only(&self, program: &Path, wrap: &Wrap) -> Running {
+        wrap.start(launch(program).args(&self.arguments), &self.cores)
     }
 }

@@ -14,12 +14,13 @@ use crate::wire::{content_length, head_length};
 
 const LISTENER: u64 = u64::MAX;
 
-/// Starts it on this core, for as long as the process runs; where it listens.
-pub fn start(core: usize) -> SocketAddr {
+/// Starts it on these cores, for as long as the process runs; where it listens.
+pub fn start(cores: &[usize]) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port of the loopback is free");
     let address = listener.local_addr().expect("it listens");
+    let cores = cores.to_vec();
     thread::spawn(move || {
-        pin::this_thread(core);
+        pin::this_thread(&cores);
         if let Err(error) = Upstream::new(listener).and_then(|mut upstream| upstream.serve()) {
             eprintln!("the upstream ended: {error}");
             std::process::exit(1);

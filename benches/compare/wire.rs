@@ -15,8 +15,13 @@ pub struct Request {
 impl Request {
     /// A PUT with seven fields, as a client of a service would send, and `more` of them (each with its line end).
     pub fn put(to: SocketAddr, body: u64, more: &str) -> Request {
+        Request::put_at("/orders/7", to, body, more)
+    }
+
+    /// The same to another path.
+    pub fn put_at(path: &str, to: SocketAddr, body: u64, more: &str) -> Request {
         let head = format!(
-            "PUT /orders/7 HTTP/1.1\r\nHost: {to}\r\nUser-Agent: compare\r\nAccept: */*\r\n\
+            "PUT {path} HTTP/1.1\r\nHost: {to}\r\nUser-Agent: compare\r\nAccept: */*\r\n\
              Content-Type: application/octet-stream\r\nX-Request-Id: 5c2f0a5e-8a5b-4b58-9d0c-1b7c7d3f9a11\r\n\
              {more}Content-Length: {body}\r\n\r\n"
         );
@@ -55,20 +60,22 @@ pub enum Answer {
     Part,
     /// A whole 200, and nothing more.
     Whole,
-    /// Something else: its first line.
+    /// A whole answer with another status.
+    Other(String),
+    /// Something else.
     Bad(String),
 }
 
 /// Looks at what came for one request.
 pub fn parse_answer(bytes: &[u8]) -> Answer {
     let Some(head) = head_length(bytes) else { return Answer::Part };
-    if bytes.get(9..12) != Some(b"200") {
+    let Some(length) = content_length(&bytes[..head]) else {
         return Answer::Bad(String::from_utf8_lossy(bytes).replace("\r\n", " | "));
-    }
-    let Some(length) = content_length(&bytes[..head]) else { return Answer::Bad("without Content-Length".into()) };
+    };
     match (bytes.len() as u64).cmp(&(head as u64 + length)) {
         std::cmp::Ordering::Less => Answer::Part,
-        std::cmp::Ordering::Equal => Answer::Whole,
+        std::cmp::Ordering::Equal if bytes.get(9..12) == Some(b"200") => Answer::Whole,
+        std::cmp::Ordering::Equal => Answer::Other(String::from_utf8_lossy(bytes).replace("\r\n", " | ")),
         std::cmp::Ordering::Greater => Answer::Bad("more than one answer".into()),
     }
 }

@@ -1,0 +1,94 @@
+//! What a request may cost: instructions and allocations, counted by callgrind, so that no machine is too slow or too
+//! busy for it. `make bench` measures the same beside other proxies (docs/performance.md); this one fails when a change
+//! makes the hot path dearer.
+//!
+//! It runs in `make test` with the profile `simulation`, whose binary is there anyway. That one has debug assertions and
+//! other inlining than a release, so its numbers are its own; what a change adds shows in both. In other profiles only
+//! the allocations are bounded: they are the same in all.
+//!
+//! To renew [`BOUNDS`] after a change that is worth its price, or that made it cheaper: run
+//! `cargo test --profile simulation --features danger-test-switches --test cost -- --nocapture`, and write down what
+//! it prints and six in a hundred more.
+
+#[allow(dead_code, reason = "what other tests need besides")]
+#[allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+mod support {
+    pub mod client;
+    pub mod ports;
+    pub mod process;
+}
+
+#[path = "../benches/compare/callgrind.rs"]
+mod callgrind;
+#[path = "../benches/compare/epochgate.rs"]
+#[allow(dead_code, reason = "what the bench needs besides")]
+mod epochgate;
+#[path = "../benches/compare/load.rs"]
+#[allow(dead_code, reason = "what the bench needs besides")]
+mod load;
+#[path = "../benches/compare/pin.rs"]
+mod pin;
+#[path = "../benches/compare/running.rs"]
+#[allow(dead_code, reason = "what the bench needs besides")]
+mod running;
+#[path = "../benches/compare/shape.rs"]
+mod shape;
+#[path = "../benches/compare/upstream.rs"]
+mod upstream;
+#[path = "../benches/compare/wire.rs"]
+#[allow(dead_code, reason = "what the bench needs besides")]
+mod wire;
+
+use std::path::Path;
+
+use epochgate::{Pair, Role, Setup};
+use shape::Shape;
+
+/// The profile whose instructions are bounded.
+const PROFILE: &str = "simulation";
+
+/// What a PUT of 100 bytes may cost over each role, on 16 connections: user instructions, and allocations.
+const BOUNDS: [(Role, f64, f64); 2] = [(Role::Guard, 20_850.0, 0.5), (Role::Stamp, 19_600.0, 0.5)];
+
+/// What the machine does besides only ever adds: events come in smaller batches, and clocks are read between them. A
+/// cost that is there shows every time.
+const ATTEMPTS: usize = 3;
+
+#[test]
+fn a_put_over_a_guard_costs_no_more_than_it_did() {
+    is_within_bounds(Role::Guard);
+}
+
+#[test]
+fn a_put_over_a_stamp_costs_no_more_than_it_did() {
+    is_within_bounds(Role::Stamp);
+}
+
+fn is_within_bounds(role: Role) {
+    let (_, instructions, allocations) = BOUNDS.into_iter().find(|(of, ..)| *of == role).expect("it has bounds");
+    let instructions = if is_profile(PROFILE) { instructions } else { f64::INFINITY };
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let cores = pin::cores();
+    let setup = Setup::of(&Shape::plain(&cores, upstream::start(&cores)));
+    let mut seen = Vec::new();
+    for attempt in 1..=ATTEMPTS {
+        let folder = folder.path().join(attempt.to_string());
+        let cost = Pair::cost(&folder, role, &setup).expect("it serves under callgrind");
+        println!("{}: {:.0} instructions, {:.2} allocations", role.name(), cost.instructions, cost.allocations);
+        if cost.instructions <= instructions && cost.allocations <= allocations {
+            return;
+        }
+        seen.push(cost);
+    }
+    panic!(
+        "a PUT over the {} costs more than {instructions} instructions or {allocations} allocations, which is six in \
+         a hundred above what it was: {seen:?}. Where that is worth it, the top of this file says how to renew the \
+         bounds; `make bench ONLY=instructions` measures a release build",
+        role.name()
+    );
+}
+
+/// Whether the binary was built with this profile: cargo says it nowhere but in the path.
+fn is_profile(name: &str) -> bool {
+    Path::new(env!("CARGO_BIN_EXE_epochgate")).parent().is_some_and(|folder| folder.ends_with(name))
+}
