@@ -58,15 +58,20 @@ REPEAT ?= 5
 WINDOW ?= 1
 ONLY ?=
 SVG ?=
+PAGE ?=
+TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file: a picture too
+bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file, PAGE=file: a picture, and the tables in a page
 	@tools/fetch protoc
 	@for tool in $(BENCH_TOOLS); do tools/fetch $$tool || echo "$$tool: left out" >&2; done
 	@$(ENV) $(CARGO) build --locked --release
+	@# `cargo bench` puts a binary of its own profile in the same place.
+	@cp "$(TARGET)/release/epochgate" "$(TARGET)/release/measured"
 	@$(ENV) EPOCHGATE_BUILD_WITHOUT_GATE="make bench" $(CARGO) build --locked --profile ungated --features bench-without-gate
-	@$(ENV) EPOCHGATE_UNGATED="$${EPOCHGATE_UNGATED-$${CARGO_TARGET_DIR:-target}/ungated/epochgate}" \
-	  EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$${CARGO_TARGET_DIR:-target}/release/epochgate}" \
-	  EPOCHGATE_BENCH_REPEAT="$(REPEAT)" EPOCHGATE_BENCH_WINDOW="$(WINDOW)" EPOCHGATE_BENCH_ONLY="$(ONLY)" EPOCHGATE_BENCH_SVG="$(SVG)" \
+	@$(ENV) EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$(TARGET)/release/measured}" \
+	  EPOCHGATE_UNGATED="$(TARGET)/ungated/epochgate" \
+	  EPOCHGATE_BENCH_REPEAT="$(REPEAT)" EPOCHGATE_BENCH_WINDOW="$(WINDOW)" EPOCHGATE_BENCH_ONLY="$(ONLY)" \
+	  EPOCHGATE_BENCH_SVG="$(SVG)" EPOCHGATE_BENCH_PAGE="$(PAGE)" \
 	  $(CARGO) bench --locked --bench compare
 
 bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
