@@ -24,6 +24,7 @@ mod measure;
 mod paced;
 mod picture;
 mod pin;
+mod report;
 mod running;
 mod shape;
 mod stalled;
@@ -35,13 +36,12 @@ mod upstream;
 mod upstream2;
 mod wire;
 
-use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use board::Board;
+use report::Place;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use serde_json::json;
 use shape::Shape;
 use targets::Field;
 
@@ -91,94 +91,74 @@ fn main() {
         std::process::exit(1);
     };
     let (proxy, others) = (&[proxy], &[others]);
-    let count = std::thread::available_parallelism().map_or(2, usize::from);
     raise_descriptors();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let upstream = upstream::start(others);
     let shape = Shape::plain(proxy, upstream);
-    let began = measure::busy();
-    eprintln!("starting; load average {began}; {} times {:?} each", plan.repeat, plan.window);
-    let mut field = Field::start(folder.path(), &shape);
-    if plan.has("http1") {
-        field.add_ungated(&folder.path().join("ungated"), &shape);
-    }
+    let place = Place::here();
+    eprintln!("starting; {} times {:?} each", plan.repeat, plan.window);
     pin::this_thread(others);
 
     let mut board = Board::default();
-    field.missing.iter().for_each(|missing| board.note(missing.clone()));
-    let mut report = String::new();
-    if plan.has("http1") {
-        report.push_str(&http1::run(&plan, &field, &mut board));
-    }
-    if plan.has("paced") {
-        report.push_str(&paced::run(&plan, &field, &mut board));
-    }
-    if plan.has("idle") {
-        report.push_str(&idle::run(&field, &mut board));
-    }
-    if plan.has("large") {
-        report.push_str(&large::run(&plan, &field, &mut board));
-    }
-    if plan.has("http2") {
-        report.push_str(&http2::run(&plan, &field, folder.path(), [proxy, others], &mut board));
-    }
-    if plan.has("connections") {
-        report.push_str(&growth::connections(&plan, &field, &mut board));
-    }
-    if plan.has("syscalls") {
-        report.push_str(&syscalls::run(&field, folder.path(), proxy, &mut board));
-    }
-    drop(field);
-    if plan.has("stalled") {
-        report.push_str(&stalled::run(&folder.path().join("stalled"), proxy, &mut board));
+    let mut tables = String::new();
+    let folder = folder.path();
+    if BESIDE.iter().any(|part| plan.has(part)) {
+        tables.push_str(&beside(&plan, folder, &shape, others, &mut board));
     }
     if plan.has("two_cores") {
-        report.push_str(&two_cores::run(&plan, &folder.path().join("two"), &[proxy[0], others[0]], &mut board));
+        tables.push_str(&two_cores::run(&plan, &folder.join("two"), &[proxy[0], others[0]], &mut board));
         pin::this_thread(others);
     }
+    if plan.has("stalled") {
+        tables.push_str(&stalled::run(&folder.join("stalled"), proxy, &mut board));
+    }
     if plan.has("start") {
-        report.push_str(&start::run(&plan, &folder.path().join("start"), &shape, &mut board));
+        tables.push_str(&start::run(&plan, &folder.join("start"), &shape, &mut board));
     }
     if plan.has("resources") {
-        report.push_str(&growth::resources(&plan, &folder.path().join("resources"), &shape, &mut board));
+        tables.push_str(&growth::resources(&plan, &folder.join("resources"), &shape, &mut board));
     }
     if plan.has("handoffs") {
-        report.push_str(&handoffs::run(&plan, upstream, [proxy, others], &mut board));
+        tables.push_str(&handoffs::run(&plan, upstream, [proxy, others], &mut board));
     }
     if plan.has("instructions") {
-        report.push_str(&instructions::run(&folder.path().join("callgrind"), &shape, &mut board));
+        tables.push_str(&instructions::run(&folder.join("callgrind"), &shape, &mut board));
     }
-    finish(&report, &board, &began, count);
+    report::finish(&tables, &board, &place);
 }
 
-fn finish(report: &str, board: &Board, began: &str, cores: usize) {
-    let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or("").to_owned();
-    let processor = processor.trim_start_matches([' ', '\t', ':']);
-    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let ended = measure::busy();
-    println!("\n{report}");
-    let goals = goals::table(board);
-    if !goals.is_empty() {
-        println!("Goals\n\n{goals}");
+/// The parts that want all proxies running.
+const BESIDE: [&str; 7] = ["http1", "paced", "idle", "large", "http2", "connections", "syscalls"];
+
+fn beside(plan: &Plan, folder: &Path, shape: &Shape, others: &[usize], board: &mut Board) -> String {
+    let mut field = Field::start(folder, shape);
+    if plan.has("http1") {
+        field.add_ungated(&folder.join("ungated"), shape);
     }
-    println!("{processor}, {cores} cores, Linux {}; load average {began} before, {ended} after.", kernel.trim());
-    board.notes.iter().for_each(|note| println!("- {note}"));
-    let about = json!({ "processor": processor, "cores": cores, "kernel": kernel.trim(), "load": [began, ended] });
-    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("compare.json");
-    match fs::write(&file, format!("{:#}\n", board.json(about))) {
-        Ok(()) => eprintln!("every sample is in {}", file.display()),
-        Err(error) => eprintln!("{}: {error}", file.display()),
+    field.missing.iter().for_each(|missing| board.note(missing.clone()));
+    let mut tables = String::new();
+    if plan.has("http1") {
+        tables.push_str(&http1::run(plan, &field, board));
     }
-    if let Some(file) = std::env::var_os("EPOCHGATE_BENCH_SVG").filter(|file| !file.is_empty()) {
-        let file = Path::new(&file);
-        let said = fs::write(file, picture::draw(board));
-        eprintln!(
-            "the picture: {}: {}",
-            file.display(),
-            said.map_or_else(|error| error.to_string(), |()| "written".into())
-        );
+    if plan.has("paced") {
+        tables.push_str(&paced::run(plan, &field, board));
     }
+    if plan.has("idle") {
+        tables.push_str(&idle::run(&field, board));
+    }
+    if plan.has("large") {
+        tables.push_str(&large::run(plan, &field, board));
+    }
+    if plan.has("http2") {
+        tables.push_str(&http2::run(plan, &field, folder, [&shape.cores, others], board));
+    }
+    if plan.has("connections") {
+        tables.push_str(&growth::connections(plan, &field, board));
+    }
+    if plan.has("syscalls") {
+        tables.push_str(&syscalls::run(&field, folder, &shape.cores, board));
+    }
+    tables
 }
 
 /// As many descriptors as this user may have, here and in what is started.
