@@ -54,14 +54,14 @@ simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows on
 
 # What a run of `make bench` measures with, where it can be had; what is missing is left out of its tables.
 BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace etcd
-REPEAT ?= 5
+REPEAT ?= 4
 WINDOW ?= 1
 ONLY ?=
 SVG ?=
 PAGE ?=
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-bench: ## beside nginx, HAProxy and Envoy: REPEAT=5 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file, PAGE=file: a picture, and the tables in a page
+bench: ## beside nginx, HAProxy and Envoy: REPEAT=4 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file, PAGE=file: a picture, and the tables in a page
 	@tools/fetch protoc
 	@for tool in $(BENCH_TOOLS); do tools/fetch $$tool || echo "$$tool: left out" >&2; done
 	@$(ENV) $(CARGO) build --locked --release

@@ -34,6 +34,7 @@ mod running;
 #[path = "../benches/compare/shape.rs"]
 mod shape;
 #[path = "../benches/compare/upstream.rs"]
+#[allow(dead_code, reason = "what the bench needs besides")]
 mod upstream;
 #[path = "../benches/compare/wire.rs"]
 #[allow(dead_code, reason = "what the bench needs besides")]

@@ -39,7 +39,12 @@ impl Board {
 
     /// One row a target, one column a measure.
     pub fn table(&self, targets: &[&str], columns: &[Column]) -> String {
-        let mut text = heading("target", columns);
+        self.rows("target", targets, columns)
+    }
+
+    /// The same where a row is something else.
+    pub fn rows(&self, what: &str, targets: &[&str], columns: &[Column]) -> String {
+        let mut text = heading(what, columns);
         for target in targets {
             let cells = columns.iter().map(|column| show(self.of(&column.measure, target), column.digits));
             row(&mut text, target, cells);

@@ -20,6 +20,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// Both of them.
+    pub const BOTH: [Role; 2] = [Role::Guard, Role::Stamp];
+
     /// Its name in the configuration and in the tables.
     pub fn name(self) -> &'static str {
         match self {
@@ -36,6 +39,8 @@ pub struct Setup {
     pub shape: Shape,
     /// How many resources it has besides `orders`: `many/0` and so on, at `/many/0/`.
     pub resources: usize,
+    /// Those of them that have a leader.
+    pub led: Vec<usize>,
     /// One of them under a tool.
     pub wrap: Option<(Role, Wrap)>,
     /// The program of the guard where its gate is compiled out.
@@ -45,7 +50,7 @@ pub struct Setup {
 impl Setup {
     /// Nothing out of the ordinary.
     pub fn of(shape: &Shape) -> Setup {
-        Setup { shape: shape.clone(), resources: 0, wrap: None, ungated: None }
+        Setup { shape: shape.clone(), resources: 0, led: Vec::new(), wrap: None, ungated: None }
     }
 }
 
@@ -146,7 +151,7 @@ listeners:
     listen: {listen}
     upstream: {{ url: \"http://{upstream}\", version: {version} }}
     resource: orders
-{rules}    limits: {{ idle_timeout: 1h }}
+{rules}{campaign}    limits: {{ idle_timeout: 1h }}
 workers: {workers}
 admin: {{ listen: {admin} }}
 audit: {{ output: {own}/audit.jsonl }}
@@ -159,6 +164,13 @@ audit: {{ output: {own}/audit.jsonl }}
         rules = match setup.resources {
             0 => "",
             _ => "    rules: [{ path: \"/many/{shard}/**\", resource: \"many/{shard}\" }]\n",
+        },
+        campaign = match role {
+            Role::Stamp if setup.resources > 0 => {
+                let led: String = setup.led.iter().map(|shard| format!(", many/{shard}")).collect();
+                format!("    campaign: [orders{led}]\n")
+            }
+            _ => String::new(),
         },
         epochs = folder.join("epochs").display(),
         version = if http2 { "http2" } else { "http1" },

@@ -13,11 +13,12 @@ use crate::measure;
 use crate::running::find;
 use crate::shape::Shape;
 use crate::targets::Field;
+use crate::upstream::Apart;
 use crate::wire::Request;
 
 const RESOURCES: [usize; 4] = [1, 10, 1000, 10_000];
 /// Under callgrind a start with ten thousand takes too long; what grows shows from one to a thousand.
-const COUNTED: [usize; 3] = [1, 10, 1000];
+const COUNTED: [usize; 2] = [1, 1000];
 /// As many connections as there are requests that differ.
 const CONNECTIONS: usize = 16;
 
@@ -29,33 +30,34 @@ const BUSY: [Scene; 5] = [
     Scene { name: "9500 busy", connections: 9500, body: 100 },
 ];
 
-/// Runs it with guards of more and more resources, each with a leader of all of them; the table.
+/// Runs it with guards of more and more resources; the table.
 pub fn resources(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -> String {
     let repeat = plan.repeat.min(3);
-    let names = RESOURCES.map(|count| format!("{count} resources"));
-    for (count, name) in RESOURCES.into_iter().zip(&names) {
-        eprintln!("{name}: starting");
-        let setup = Setup { resources: count, ..Setup::of(shape) };
+    let names = RESOURCES.map(|count| count.to_string());
+    let mut pairs = RESOURCES.map(|count| {
+        eprintln!("{count} resources: starting");
+        let setup = Setup { resources: count, led: led(count), ..Setup::of(shape) };
         let mut pair = Pair::start(&folder.join(count.to_string()), &setup);
-        let requests = requests(&mut pair, count);
-        // It would renew its lease meanwhile; what it leads stays what its guard admits.
-        pair.side(Role::Stamp).process.pause();
-        for repetition in 1..=repeat {
-            let cpu = busy(plan, &mut pair, &requests).unwrap_or_else(|error| {
-                board.note(format!("{name}: {error}"));
+        let requests = requests(&mut pair, &setup.led);
+        (pair, requests)
+    });
+    for repetition in 1..=repeat {
+        for ((pair, requests), name) in pairs.iter_mut().zip(&names) {
+            let cpu = busy(plan, pair, requests).unwrap_or_else(|error| {
+                board.note(format!("{name} resources: {error}"));
                 f64::NAN
             });
             board.add("cpu resources", name, cpu);
-            eprintln!("{name} {repetition}/{repeat}: {cpu:.1} µs of CPU a request");
+            eprintln!("{name} resources {repetition}/{repeat}: {cpu:.1} µs of CPU a request");
         }
-        pair.side(Role::Stamp).process.resume();
     }
+    drop(pairs);
     if find("valgrind").is_some() && find("strace").is_some() {
         for count in COUNTED {
-            let name = format!("{count} resources");
+            let name = count.to_string();
             match counted(&folder.join(format!("callgrind-{count}")), shape, count) {
                 Ok(instructions) => board.add("instructions resources", &name, instructions),
-                Err(error) => board.note(format!("{name}: {error}")),
+                Err(error) => board.note(format!("{name} resources: {error}")),
             }
         }
     }
@@ -66,19 +68,25 @@ pub fn resources(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -
     let rows: Vec<&str> = names.iter().map(String::as_str).collect();
     format!(
         "Resources of a guard, {CONNECTIONS} connections with a resource each, 100 B\n\n{}\n",
-        board.table(&rows, &columns)
+        board.rows("resources", &rows, &columns)
     )
 }
 
-/// PUTs to as many resources as there are connections, evenly spread.
-fn requests(pair: &mut Pair, count: usize) -> Vec<Request> {
-    let shards = (0..count.min(CONNECTIONS)).map(|index| index * count / count.min(CONNECTIONS));
+/// As many resources as there are connections, evenly spread. The embedded coordinator holds no ten thousand elections;
+/// what has no leader is at the guard all the same.
+fn led(count: usize) -> Vec<usize> {
+    let led = count.min(CONNECTIONS);
+    (0..led).map(|index| index * count / led).collect()
+}
+
+/// A PUT to each of them.
+fn requests(pair: &mut Pair, led: &[usize]) -> Vec<Request> {
     let to = pair.side(Role::Guard).listen;
     let one = |shard: usize| {
         let field = format!("Fencing-Epoch: {}\r\n", pair.stamp_of(&format!("many/{shard}")));
         Request::put_at(&format!("/many/{shard}/7"), to, 100, &field)
     };
-    shards.map(one).collect()
+    led.iter().map(|&shard| one(shard)).collect()
 }
 
 fn busy(plan: &Plan, pair: &mut Pair, requests: &[Request]) -> Result<f64, String> {
@@ -92,9 +100,10 @@ fn busy(plan: &Plan, pair: &mut Pair, requests: &[Request]) -> Result<f64, Strin
 
 fn counted(folder: &Path, shape: &Shape, count: usize) -> Result<f64, String> {
     let cost = callgrind::measure(folder, true, |folder, wrap, sent| {
-        let setup = Setup { resources: count, wrap: Some((Role::Guard, wrap.clone())), ..Setup::of(shape) };
+        let wrap = Some((Role::Guard, wrap.clone()));
+        let setup = Setup { resources: count, led: led(count), wrap, ..Setup::of(shape) };
         let mut pair = Pair::start(folder, &setup);
-        let requests = requests(&mut pair, count);
+        let requests = requests(&mut pair, &setup.led);
         let side = pair.side(Role::Guard);
         Load::connect_mixed(side.listen, requests, CONNECTIONS)?.exactly(sent)?;
         side.stop();
@@ -105,11 +114,20 @@ fn counted(folder: &Path, shape: &Shape, count: usize) -> Result<f64, String> {
 }
 
 /// Runs it with more and more busy connections, beside HAProxy; the table.
-pub fn connections(plan: &Plan, field: &Field, board: &mut Board) -> String {
+pub fn connections(plan: &Plan, folder: &Path, cores: [&[usize]; 2], board: &mut Board) -> String {
     let repeat = plan.repeat.min(3);
+    // Each has an upstream of its own, in a process of its own: all of these connections need descriptors there.
+    let [proxy, others] = cores;
+    let apart = [("haproxy", 1024), ("guard", usize::MAX)].map(|(name, most)| {
+        let upstream = Apart::start(others);
+        let field = Field::of(&folder.join(name), &Shape::plain(proxy, upstream.address), &[name]);
+        (field, upstream, most)
+    });
     for repetition in 1..=repeat {
         for scene in &BUSY {
-            let targets = field.targets.iter().filter(|target| ["haproxy", "guard"].contains(&target.name));
+            // HAProxy, set up as it is here, answers some of so many with 503.
+            let apart = apart.iter().filter(|(_, _, most)| scene.connections <= *most);
+            let targets = apart.flat_map(|(field, ..)| &field.targets).filter(|target| target.process.is_some());
             let line = http1::turn(plan, scene, targets, board);
             eprintln!("connections {repetition}/{repeat}, {}, µs of CPU a request:{line}", scene.name);
         }

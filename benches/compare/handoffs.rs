@@ -48,10 +48,12 @@ impl Play {
         let [proxy, others] = cores;
         pin::on(others, || {
             let scene = Scene::etcd_in(folder, &options);
-            let guard = scene.node("guard").more("workers: 1").guard(&format!("http://{upstream}"), "");
+            let guard = scene.node("guard").more("workers: 1").unrecorded().guard(&format!("http://{upstream}"), "");
             let guard = pin::on(proxy, || guard.start());
-            let first = scene.leader("orders-a", &guard, more);
-            let second = scene.node("orders-b").stamp(&guard.url(), more).start();
+            let stamp = |id: &str| scene.node(id).unrecorded().stamp(&guard.url(), more).start();
+            let first = stamp("orders-a");
+            first.await_armed("orders");
+            let second = stamp("orders-b");
             let mut play = Play { guard, stamps: [first, second], leads: 0, _scene: scene };
             play.hand_over();
             play
@@ -109,8 +111,8 @@ pub fn run(plan: &Plan, upstream: SocketAddr, cores: [&[usize]; 2], board: &mut 
     format!(
         "Handoffs with etcd, {RATE} writes a second at even times, from the intended time to the answer\n\n{}\n\
          Epochs of the resource that is written to, 16 connections, 100 B\n\n{}\n",
-        board.table(&WAITS.map(|(name, _)| name), &waited),
-        board.table(&[NONE, HUNDRED], &costs)
+        board.rows("where they wait", &WAITS.map(|(name, _)| name), &waited),
+        board.rows("epochs", &[NONE, HUNDRED], &costs)
     )
 }
 

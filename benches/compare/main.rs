@@ -44,6 +44,7 @@ use report::Place;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shape::Shape;
 use targets::Field;
+use upstream::Apart;
 
 /// The names of epochgate's roles in the tables.
 pub const OURS: [&str; 2] = ["guard", "stamp"];
@@ -68,7 +69,7 @@ impl Plan {
         };
         let only = std::env::var("EPOCHGATE_BENCH_ONLY").unwrap_or_default();
         Plan {
-            repeat: number("EPOCHGATE_BENCH_REPEAT", 5.0).max(1.0) as usize,
+            repeat: number("EPOCHGATE_BENCH_REPEAT", 4.0).max(1.0) as usize,
             window: Duration::from_secs_f64(number("EPOCHGATE_BENCH_WINDOW", 1.0).max(0.05)),
             only: only.split([' ', ',']).filter(|part| !part.is_empty()).map(str::to_owned).collect(),
         }
@@ -84,6 +85,10 @@ fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
+    raise_descriptors();
+    if std::env::args().any(|argument| argument == upstream::ALONE) {
+        return Apart::be();
+    }
     let plan = Plan::of_environment();
     let cores = pin::cores();
     let &[proxy, others, ..] = &cores[..] else {
@@ -91,7 +96,6 @@ fn main() {
         std::process::exit(1);
     };
     let (proxy, others) = (&[proxy], &[others]);
-    raise_descriptors();
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let upstream = upstream::start(others);
     let shape = Shape::plain(proxy, upstream);
@@ -115,6 +119,9 @@ fn main() {
     if plan.has("start") {
         tables.push_str(&start::run(&plan, &folder.join("start"), &shape, &mut board));
     }
+    if plan.has("connections") {
+        tables.push_str(&growth::connections(&plan, &folder.join("busy"), [proxy, others], &mut board));
+    }
     if plan.has("resources") {
         tables.push_str(&growth::resources(&plan, &folder.join("resources"), &shape, &mut board));
     }
@@ -128,7 +135,7 @@ fn main() {
 }
 
 /// The parts that want all proxies running.
-const BESIDE: [&str; 7] = ["http1", "paced", "idle", "large", "http2", "connections", "syscalls"];
+const BESIDE: [&str; 6] = ["http1", "paced", "idle", "large", "http2", "syscalls"];
 
 fn beside(plan: &Plan, folder: &Path, shape: &Shape, others: &[usize], board: &mut Board) -> String {
     let mut field = Field::start(folder, shape);
@@ -151,9 +158,6 @@ fn beside(plan: &Plan, folder: &Path, shape: &Shape, others: &[usize], board: &m
     }
     if plan.has("http2") {
         tables.push_str(&http2::run(plan, &field, folder, [&shape.cores, others], board));
-    }
-    if plan.has("connections") {
-        tables.push_str(&growth::connections(plan, &field, board));
     }
     if plan.has("syscalls") {
         tables.push_str(&syscalls::run(&field, folder, &shape.cores, board));

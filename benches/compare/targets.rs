@@ -53,6 +53,11 @@ pub struct Field {
 impl Field {
     /// Starts what is there.
     pub fn start(folder: &Path, shape: &Shape) -> Field {
+        Field::of(folder, shape, &[&crate::PEERS[..], &crate::OURS].concat())
+    }
+
+    /// Starts those of these names.
+    pub fn of(folder: &Path, shape: &Shape, names: &[&str]) -> Field {
         let mut field = Field {
             targets: vec![Target {
                 name: "direct",
@@ -66,10 +71,8 @@ impl Field {
             _processes: Vec::new(),
             _pairs: Vec::new(),
         };
-        for peer in Peer::ALL {
-            if peer == Peer::Nginx && shape.http2 {
-                continue;
-            }
+        let cannot = |peer| shape.http2 && peer == Peer::Nginx;
+        for peer in Peer::ALL.into_iter().filter(|&peer| names.contains(&peer.name()) && !cannot(peer)) {
             let Some(program) = peer.program() else {
                 field.missing.push(format!(
                     "{}: not found; `tools/fetch {}` gets it where it can",
@@ -89,9 +92,12 @@ impl Field {
             });
             field._processes.push(process);
         }
-        let mut pair = Pair::start(&folder.join("epochgate"), &Setup::of(shape));
-        field.targets.extend([Role::Guard, Role::Stamp].map(|role| Target::ours(&mut pair, role)));
-        field._pairs.push(pair);
+        let ours: Vec<Role> = Role::BOTH.into_iter().filter(|role| names.contains(&role.name())).collect();
+        if !ours.is_empty() {
+            let mut pair = Pair::start(&folder.join("epochgate"), &Setup::of(shape));
+            field.targets.extend(ours.into_iter().map(|role| Target::ours(&mut pair, role)));
+            field._pairs.push(pair);
+        }
         field
     }
 

@@ -1,8 +1,9 @@
 //! The upstream of everything that is measured: one thread that drains bodies and answers 200 with 100 bytes, as
 //! cheaply as it can, so that the other core is left to the load.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
 use rustix::buffer::spare_capacity;
@@ -27,6 +28,43 @@ pub fn start(cores: &[usize]) -> SocketAddr {
         }
     });
     address
+}
+
+/// The argument that makes a process of this program an upstream and nothing else.
+pub const ALONE: &str = "--upstream";
+
+/// One in a process of its own, which ends with it.
+pub struct Apart {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+impl Apart {
+    /// Starts it on these cores.
+    pub fn start(cores: &[usize]) -> Apart {
+        let program = std::env::current_exe().expect("this program has a file");
+        let mut command = Command::new(program);
+        command.args(["--bench", ALONE]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = pin::on(cores, || command.spawn()).expect("it was started before");
+        let mut line = String::new();
+        let out = process.stdout.take().expect("it was asked for");
+        BufReader::new(out).read_line(&mut line).expect("it says where it listens");
+        Apart { address: line.trim().parse().expect("it says where it listens"), process }
+    }
+
+    /// Is one, until whoever started it has ended.
+    pub fn be() {
+        println!("{}", start(&pin::cores()));
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // It ends with its standard input too; killing it only makes that sooner.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
 }
 
 struct Upstream {

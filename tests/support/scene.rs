@@ -63,6 +63,7 @@ impl Scene {
             more: String::new(),
             listeners: Vec::new(),
             variables: Vec::new(),
+            recorded: true,
         }
     }
 
@@ -90,6 +91,7 @@ pub struct Plan {
     more: String,
     listeners: Vec<(SocketAddr, String)>,
     variables: Vec<(String, String)>,
+    recorded: bool,
 }
 
 impl Plan {
@@ -105,6 +107,13 @@ impl Plan {
     pub fn more(mut self, lines: &str) -> Plan {
         self.more.push_str(lines);
         self.more.push('\n');
+        self
+    }
+
+    /// Without a history: every write would be recorded in it.
+    #[must_use]
+    pub fn unrecorded(mut self) -> Plan {
+        self.recorded = false;
         self
     }
 
@@ -170,7 +179,10 @@ impl Plan {
         text.push_str("listeners:\n");
         self.listeners.iter().for_each(|(_, listener)| text.push_str(listener));
         let _ = write!(text, "admin: {{ listen: {admin} }}\naudit: {{ output: {} }}\n", file("audit.jsonl"));
-        let _ = write!(text, "history: {}\n{}", file("history.jsonl"), self.more);
+        if self.recorded {
+            let _ = writeln!(text, "history: {}", file("history.jsonl"));
+        }
+        text.push_str(&self.more);
         if !self.more.contains("workers:") {
             text.push_str("workers: 2\n");
         }
