@@ -148,19 +148,22 @@ fn waits(plan: &Plan, name: &str, play: &mut Play, board: &mut Board) {
         over.store(true, Ordering::Relaxed);
         threads.into_iter().flat_map(|thread| thread.join().expect("it panics only with the bench")).collect()
     });
+    let mut line = String::new();
     for (index, handoff) in handoffs.iter().enumerate() {
         // One that was on its way when it began counts too.
         let of_it = writes.iter().filter(|(intended, took)| {
             *intended + *took >= *handoff && handoffs.get(index + 1).is_none_or(|next| intended < next)
         });
         let times: Vec<f64> = of_it.map(|(_, took)| took.as_secs_f64() * 1000.0).collect();
-        board.add("handoff wait", name, times.iter().copied().fold(f64::NAN, f64::max));
+        let longest = times.iter().copied().fold(f64::NAN, f64::max);
+        line.push_str(&format!(" {longest:.0}"));
+        board.add("handoff wait", name, longest);
         board.add("handoff late", name, times.iter().filter(|&&took| took > 5.0).count() as f64);
     }
     let mut all: Vec<f64> = writes.iter().map(|(_, took)| took.as_secs_f64() * 1000.0).collect();
     all.sort_by(f64::total_cmp);
     board.add("handoff p50", name, all.get(all.len() / 2).copied().unwrap_or(f64::NAN));
-    eprintln!("handoffs, waiting at the {name}: done");
+    eprintln!("handoffs, waiting at the {name}, longest wait in ms:{line}");
 }
 
 /// One write, sent to whoever was the leader last, and where it is refused to the other: what is refused was not applied.

@@ -99,7 +99,7 @@ fn main() {
     let folder = tempfile::tempdir().expect("a temporary folder can be made");
     let upstream = upstream::start(others);
     let shape = Shape::plain(proxy, upstream);
-    let place = Place::here();
+    let place = Place::here(&plan);
     eprintln!("starting; {} times {:?} each", plan.repeat, plan.window);
     pin::this_thread(others);
 

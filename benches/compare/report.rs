@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use crate::board::Board;
-use crate::{goals, measure, picture};
+use crate::{Plan, goals, measure, picture};
 
 /// Between these lines of a page the tables are replaced.
 const MARKS: [&str; 2] = ["<!-- printed by make bench -->\n", "<!-- end of what make bench printed -->"];
@@ -18,11 +18,12 @@ pub struct Place {
     kernel: String,
     cores: usize,
     load: String,
+    how: String,
 }
 
 impl Place {
-    /// This machine, now.
-    pub fn here() -> Place {
+    /// This machine, now; how it is measured.
+    pub fn here(plan: &Plan) -> Place {
         let processor = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = processor.lines().find_map(|line| line.strip_prefix("model name")).unwrap_or_default();
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
@@ -31,15 +32,17 @@ impl Place {
             kernel: kernel.trim().to_owned(),
             cores: std::thread::available_parallelism().map_or(2, usize::from),
             load: measure::busy(),
+            how: format!("{} times {:?}", plan.repeat, plan.window),
         }
     }
 }
 
 /// Says everything.
 pub fn finish(tables: &str, board: &Board, place: &Place) {
-    let Place { processor, kernel, cores, load } = place;
+    let Place { processor, kernel, cores, load, how } = place;
     let (ended, goals) = (measure::busy(), goals::table(board));
-    let mut text = tables.to_owned();
+    let today = jiff::Zoned::now().date();
+    let mut text = format!("Printed on {today} by `make bench`, {how}.\n\n{tables}");
     if !goals.is_empty() {
         text += &format!("Goals\n\n{goals}\n");
     }
