@@ -73,7 +73,10 @@ pub fn measure(
     more.max_by(|one, other| one.instructions.total_cmp(&other.instructions)).ok_or("no thread ran".to_owned())
 }
 
-/// Sends so many PUTs with a body of 100 bytes.
+/// Sends so many requests with these fields, and waits for the answers.
+pub type Sending = fn(SocketAddr, &str, u64) -> Result<(), String>;
+
+/// Sends so many PUTs with a body of 100 bytes over HTTP/1.1.
 ///
 /// # Errors
 /// What went wrong.

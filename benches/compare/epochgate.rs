@@ -5,7 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::callgrind::{self, Cost};
+use crate::callgrind::{self, Cost, Sending};
 use crate::running::{Running, Wrap};
 use crate::shape::Shape;
 use crate::support::client;
@@ -87,17 +87,17 @@ impl Pair {
         leader.json()["stamp"].as_str().expect("a leader has a stamp").to_owned()
     }
 
-    /// What a request costs one of them, by callgrind.
+    /// What a request that is sent like this costs one of them, by callgrind.
     ///
     /// # Errors
     /// What went wrong.
-    pub fn cost(folder: &Path, role: Role, setup: &Setup) -> Result<Cost, String> {
+    pub fn cost(folder: &Path, role: Role, setup: &Setup, send: Sending) -> Result<Cost, String> {
         callgrind::measure(folder, true, |folder, wrap, count| {
             let setup = Setup { wrap: Some((role, wrap.clone())), ..setup.clone() };
             let mut pair = Pair::start(folder, &setup);
             let fields = pair.fields(role);
             let side = pair.side(role);
-            callgrind::send(side.listen, &fields, count)?;
+            send(side.listen, &fields, count)?;
             side.stop();
             Ok(())
         })

@@ -54,7 +54,7 @@ fn once(folder: &Path, name: &str, shape: &Shape) -> Result<Cost, String> {
     let Some(peer) = Peer::ALL.into_iter().find(|peer| peer.name() == name) else {
         let role = if name == "stamp" { Role::Stamp } else { Role::Guard };
         let ungated = ungated().filter(|_| name == UNGATED);
-        return Pair::cost(folder, role, &Setup { ungated, ..Setup::of(shape) });
+        return Pair::cost(folder, role, &Setup { ungated, ..Setup::of(shape) }, callgrind::send);
     };
     let program = peer.program().ok_or("not found")?;
     callgrind::measure(folder, false, |folder, wrap, count| {

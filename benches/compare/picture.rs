@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use crate::board::Board;
 use crate::goals::{self, Goal, Reached};
 
-const WIDTH: usize = 860;
+const WIDTH: usize = 900;
 const ROW: usize = 20;
 const TOP: usize = 44;
 /// Where the bars begin, and how long one is that reaches its bound.
-const LEFT: usize = 330;
+const LEFT: usize = 365;
 const BOUND: f64 = 240.0;
 /// A bar ends here at the latest: its number says the rest.
 const LONGEST: f64 = 1.6;
