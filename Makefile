@@ -66,7 +66,7 @@ bench: ## beside nginx, HAProxy and Envoy: REPEAT=4 times WINDOW=1 seconds each;
 	@for tool in $(BENCH_TOOLS); do tools/fetch $$tool || echo "$$tool: left out" >&2; done
 	@$(ENV) $(CARGO) build --locked --release
 	@# `cargo bench` puts a binary of its own profile in the same place.
-	@cp "$(TARGET)/release/epochgate" "$(TARGET)/release/measured"
+	@cp --remove-destination "$(TARGET)/release/epochgate" "$(TARGET)/release/measured"
 	@$(ENV) EPOCHGATE_BUILD_WITHOUT_GATE="make bench" $(CARGO) build --locked --profile ungated --features bench-without-gate
 	@$(ENV) EPOCHGATE_TESTED="$${EPOCHGATE_TESTED:-$(TARGET)/release/measured}" \
 	  EPOCHGATE_UNGATED="$(TARGET)/ungated/epochgate" \
