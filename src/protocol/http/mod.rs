@@ -49,12 +49,14 @@ mod tests_over_hyper;
 mod upgrade;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -62,7 +64,7 @@ use hyper::body::{Body as _, Incoming};
 use self::body::{Answer, UploadBody};
 use self::classify::{Seen, Unreadable};
 use self::client::{Busy, Client};
-use self::direct::Direct;
+use self::direct::{Direct, stream};
 use self::finish::Finish;
 use self::forward::Flight;
 use self::head::{Keep, Names};
@@ -90,11 +92,10 @@ struct Spawn;
 impl<F> hyper::rt::Executor<F> for Spawn
 where
     F: Future + 'static,
+    F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(async move {
-            future.await;
-        });
+        tokio::task::spawn_local(future);
     }
 }
 
@@ -173,10 +174,32 @@ impl Http {
         (peer, binding): (SocketAddr, Binding),
         closing: Closing,
         request: Request<Incoming>,
-    ) -> Response<Answer> {
+    ) -> Result<Response<Answer>, Infallible> {
         let client = Rc::clone(busy.client());
         let http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
+        if self.takes_streams()
+            && let Some(said) = stream::look(&parts, body.is_end_stream(), self.listener.limits.headers)
+        {
+            let stream = stream::Stream { head: parts, said, client, peer, binding };
+            let mut answer = self.answer_stream(stream, body, closing).await;
+            answer.body_mut().keep_busy(busy);
+            return Ok(answer);
+        }
+        let mut answer = Box::pin(self.answer_odd((parts, body), http1, client, (peer, binding), closing)).await;
+        answer.body_mut().keep_busy(busy);
+        Ok(answer)
+    }
+
+    /// Answers a request that takes no direct way.
+    async fn answer_odd(
+        self: &Rc<Http>,
+        (parts, body): (Parts, Incoming),
+        http1: bool,
+        client: Rc<Client>,
+        (peer, binding): (SocketAddr, Binding),
+        closing: Closing,
+    ) -> Response<Answer> {
         let unread = !body.is_end_stream();
         let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
         let mut answer = match said {
@@ -195,7 +218,6 @@ impl Http {
             // Hyper ends such a connection without a word: the client's next request on it would break.
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        answer.body_mut().keep_busy(busy);
         answer
     }
 

@@ -166,10 +166,7 @@ impl Http {
         closing: &Closing,
     ) -> impl Fn(Request<Incoming>) -> Answering + use<> {
         let (http, client, closing) = (Rc::clone(self), Rc::clone(client), closing.clone());
-        move |request| {
-            let answer = Rc::clone(&http).answer(client.begin_request(), who, closing.clone(), request);
-            Box::pin(async move { Ok(answer.await) })
-        }
+        move |request| Box::pin(Rc::clone(&http).answer(client.begin_request(), who, closing.clone(), request))
     }
 
     /// Serves HTTP/1.1 by the direct path, and what is not plain by hyper.

@@ -57,6 +57,15 @@ pub struct To<'a> {
 /// Reads the head of an answer, and writes it to `out` as the client is to see it. An interim answer is written
 /// nowhere.
 pub fn read(bytes: &[u8], to: &To<'_>, out: &mut Vec<u8>) -> Read {
+    parse(bytes, to, |fields, head, reason| {
+        if head.status >= 200 {
+            fields.write(head, reason, to, out);
+        }
+    })
+}
+
+/// Reads the head of an answer, and has `then` look at its fields, the head, and the reason that stands there.
+pub fn parse(bytes: &[u8], to: &To<'_>, then: impl FnOnce(&Fields<'_, '_>, &Head, &str)) -> Read {
     let mut space = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut answer = httparse::Response::new(&mut []);
     let config = httparse::ParserConfig::default();
@@ -68,9 +77,7 @@ pub fn read(bytes: &[u8], to: &To<'_>, out: &mut Vec<u8>) -> Read {
             let fields = Fields(Lines::new(&bytes[..len], answer.headers));
             match fields.head(status, version, len, to) {
                 Ok(head) => {
-                    if status >= 200 {
-                        fields.write(&head, answer.reason.unwrap_or(""), to, out);
-                    }
+                    then(&fields, &head, answer.reason.unwrap_or(""));
                     Read::Head(head)
                 }
                 Err(why) => Read::Broken(why),
@@ -86,7 +93,8 @@ fn is_about_staying(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive")
 }
 
-struct Fields<'a, 'b>(Lines<'a, 'b>);
+/// The fields of an answer.
+pub struct Fields<'a, 'b>(Lines<'a, 'b>);
 
 impl Fields<'_, '_> {
     fn head(&self, status: u16, version: u8, len: usize, to: &To<'_>) -> Result<Head, &'static str> {
@@ -123,25 +131,16 @@ impl Fields<'_, '_> {
         self.0.each("connection").flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
     }
 
-    fn write(&self, head: &Head, reason: &str, to: &To<'_>, out: &mut Vec<u8>) {
-        let status = [head.status / 100, head.status / 10 % 10, head.status % 10].map(|digit| b'0' + digit as u8);
-        out.extend_from_slice(b"HTTP/1.1 ");
-        out.extend_from_slice(&status);
-        out.extend_from_slice(b" ");
-        out.extend_from_slice(reason.as_bytes());
-        out.extend_from_slice(b"\r\n");
-        let chunked = self.0.each("transfer-encoding").next().is_some();
+    /// Which of them travel on.
+    fn travels<'s>(&'s self, to: &'s To<'_>) -> impl FnMut(&httparse::Header<'_>) -> bool + 's {
+        let chunked = self.0.has("transfer-encoding");
         let lists_more = self.listed().any(|name| !is_about_staying(name));
-        let (mut has_date, mut has_length) = (false, false);
-        self.0.write(out, |field| {
+        let mut has_length = false;
+        move |field| {
             let name = field.name;
             let is = |other: &str| name.eq_ignore_ascii_case(other);
             let dropped = match name.len() {
                 2 => is("te"),
-                4 => {
-                    has_date |= is("date");
-                    false
-                }
                 7 => is("upgrade"),
                 10 => is("connection") || is("keep-alive"),
                 // One of several is enough; and beside a coding it is a lie (RFC 9112 6.3).
@@ -156,7 +155,29 @@ impl Fields<'_, '_> {
                     && !is("content-length")
                     && self.listed().any(|listed| listed.eq_ignore_ascii_case(name.as_bytes())));
             !dropped
-        });
+        }
+    }
+
+    /// Hands the fields that travel on to `each`.
+    pub fn each_for_client(&self, to: &To<'_>, mut each: impl FnMut(&str, &[u8])) {
+        let mut travels = self.travels(to);
+        self.0.all().iter().filter(|field| travels(field)).for_each(|field| each(field.name, field.value));
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.all().len()
+    }
+
+    fn write(&self, head: &Head, reason: &str, to: &To<'_>, out: &mut Vec<u8>) {
+        let status = [head.status / 100, head.status / 10 % 10, head.status % 10].map(|digit| b'0' + digit as u8);
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(&status);
+        out.extend_from_slice(b" ");
+        out.extend_from_slice(reason.as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let has_date = self.0.has("date");
+        self.0.write(out, self.travels(to));
         if !has_date {
             out.extend_from_slice(b"date: ");
             (to.date)(out);

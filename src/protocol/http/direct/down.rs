@@ -18,7 +18,7 @@ use crate::protocol::signal::Ask;
 /// So much of an answer waits for a slow client at most where the fence wants the answer read to its end.
 const HURRIED: usize = 1024 * 1024;
 /// An answer's head is no larger.
-const LARGEST_HEAD: usize = 64 * 1024;
+pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 
 /// How far the answer has come.
 pub(super) enum Down {

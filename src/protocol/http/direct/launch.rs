@@ -15,8 +15,8 @@ use super::idle::Upstream;
 use super::line::Came;
 use super::scratch::Scratch;
 use crate::net::{Closing, Stage};
-use crate::protocol::Kind;
 use crate::protocol::signal::Ask;
+use crate::protocol::{Kind, Right};
 
 /// A request that is on its way.
 pub struct Launched {
@@ -47,7 +47,7 @@ impl Http {
                 Some(upstream) => upstream,
                 None => {
                     body.keep();
-                    let upstream = Box::pin(self.dialled(request, closing)).await?;
+                    let upstream = Box::pin(self.dialled(&request.right, closing)).await?;
                     *now = Instant::now();
                     upstream
                 }
@@ -70,8 +70,8 @@ impl Http {
     }
 
     /// A new connection. Nothing has left yet: a fence that moves on ends the wait.
-    async fn dialled(&self, request: &Request, closing: &mut Closing) -> Result<Upstream, Failed> {
-        let mut signal = request.right.signal();
+    pub(super) async fn dialled(&self, right: &Right, closing: &mut Closing) -> Result<Upstream, Failed> {
+        let mut signal = right.signal();
         let mut dialling = pin!(self.direct.idle.dial());
         poll_fn(|context| {
             if let Poll::Ready(made) = dialling.as_mut().poll(context) {
@@ -81,7 +81,7 @@ impl Http {
                 return Poll::Ready(Err(Failed::Trouble(Trouble::Closing)));
             }
             let moved_on = signal.as_mut().is_some_and(|signal| signal.poll_for(Ask::Hurry, context).is_ready());
-            if moved_on && let Err(refusal) = request.right.confirm() {
+            if moved_on && let Err(refusal) = right.confirm() {
                 return Poll::Ready(Err(Failed::Refused(refusal)));
             }
             Poll::Pending

@@ -24,6 +24,7 @@
 //! | [`idle`] | connections to the upstream |
 //! | [`failure`] | what is said where there is no answer |
 //! | [`scratch`] | buffers |
+//! | [`stream`] | plain HTTP/2 streams, which share all of this but the client's side |
 
 mod answer;
 mod chunks;
@@ -38,6 +39,7 @@ mod line;
 mod pipe;
 mod request;
 mod scratch;
+pub mod stream;
 mod up;
 
 use std::cell::{Cell, RefCell};
@@ -67,6 +69,8 @@ use crate::protocol::right::Settled;
 /// What the direct path of one listener has in one worker.
 pub struct Direct {
     idle: Rc<Idle>,
+    /// Timers of exchanges that are over: the next ones take them as they are set.
+    tickers: RefCell<Vec<Ticker>>,
     clock: Arc<dyn Clock>,
     date: RefCell<Date>,
     on: Cell<bool>,
@@ -82,7 +86,13 @@ struct Date {
 impl Direct {
     /// To this listener's upstream, where it is `on`.
     pub fn new(listener: Arc<Listener>, dial: Rc<dyn Dial>, clock: Arc<dyn Clock>, on: bool) -> Direct {
-        Direct { idle: Idle::new(listener, dial), clock, date: RefCell::default(), on: Cell::new(on) }
+        Direct {
+            idle: Idle::new(listener, dial),
+            tickers: RefCell::default(),
+            clock,
+            date: RefCell::default(),
+            on: Cell::new(on),
+        }
     }
 
     /// Whether requests may take it.

@@ -141,13 +141,13 @@ pub fn digits(value: &[u8]) -> Option<u64> {
 }
 
 /// A name or an address, with or without a port.
-fn is_plain_host(value: &[u8]) -> bool {
+pub fn is_plain_host(value: &[u8]) -> bool {
     let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
     !value.is_empty() && value.iter().all(plain) && value.iter().filter(|byte| **byte == b':').count() <= 1
 }
 
 /// Path and query, of characters that mean the same to everybody (RFC 3986 3.3, 3.4).
-fn is_plain_target(target: &[u8]) -> bool {
+pub fn is_plain_target(target: &[u8]) -> bool {
     target.first() == Some(&b'/') && target.iter().all(|byte| PLAIN[usize::from(*byte)])
 }
 

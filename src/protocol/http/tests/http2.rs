@@ -17,8 +17,9 @@ use crate::protocol::right::Settled;
 use crate::protocol::signal::Ask;
 use crate::protocol::{CutReason, Decision, Kind};
 
-async fn client(address: SocketAddr) -> (SendRequest<Bytes>, Rc<tokio::task::JoinHandle<Result<(), h2::Error>>>) {
+pub async fn client(address: SocketAddr) -> (SendRequest<Bytes>, Rc<tokio::task::JoinHandle<Result<(), h2::Error>>>) {
     let socket = TcpStream::connect(address).await.expect("connect");
+    socket.set_nodelay(true).expect("a socket");
     let (sender, connection) = h2::client::handshake(socket).await.expect("handshake");
     (sender, Rc::new(tokio::task::spawn_local(connection)))
 }
@@ -28,7 +29,7 @@ fn put(path: &str) -> Request<()> {
     request.body(()).expect("a request")
 }
 
-async fn all(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
+pub async fn all(mut body: RecvStream) -> Result<(Vec<u8>, Option<HeaderMap>), h2::Error> {
     let mut bytes = Vec::new();
     while let Some(part) = body.data().await {
         let part = part?;

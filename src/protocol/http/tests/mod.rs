@@ -5,6 +5,7 @@ mod framing;
 mod http2;
 mod long;
 mod sizes;
+mod streams;
 pub(crate) mod support;
 mod times;
 mod upgrades;

@@ -1,0 +1,150 @@
+//! The way of a stream's request to the upstream: what has come of its body, what leaves, and when it may.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf as _, Bytes};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use tokio::io::AsyncWrite as _;
+use tokio::time::Instant;
+
+use super::super::super::body::Spoilt;
+use super::super::super::forward::Trouble;
+use super::exchange::Exchange;
+use crate::fence::Outcome;
+use crate::net::Stream;
+use crate::protocol::signal::Ask;
+
+/// So much of a body is taken from its client at a time: what is taken may be followed by as much again.
+const MOST_AHEAD: usize = 64 * 1024;
+/// So many parts are written at once.
+const MOST_PARTS: usize = 8;
+
+/// A stream's body.
+pub struct Body {
+    from: Incoming,
+    /// The bytes that have not come yet.
+    pub unread: u64,
+    /// What has come and has not left.
+    pub ahead: VecDeque<Bytes>,
+}
+
+impl Body {
+    /// Of so many bytes.
+    pub fn new(from: Incoming, bytes: u64) -> Body {
+        Body { from, unread: bytes, ahead: VecDeque::new() }
+    }
+
+    /// Takes what has come, up to [`MOST_AHEAD`]; ready when there is any, or nothing more to come.
+    pub fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Spoilt>> {
+        let mut bytes = 0;
+        while self.unread > 0 && bytes < MOST_AHEAD && self.ahead.len() < MOST_PARTS {
+            let frame = match Pin::new(&mut self.from).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => frame,
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Spoilt::Client)),
+                // Also RST_STREAM with NO_ERROR, which hyper takes for an orderly end.
+                Poll::Ready(None) => return Poll::Ready(Err(Spoilt::Truncated)),
+                Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
+                Poll::Pending => break,
+            };
+            let Ok(data) = frame.into_data() else { return Poll::Ready(Err(Spoilt::Truncated)) };
+            let Some(unread) = self.unread.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Err(Spoilt::Client));
+            };
+            self.unread = unread;
+            bytes += data.len();
+            if !data.is_empty() {
+                self.ahead.push_back(data);
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// So much of it has left.
+    pub fn left(&mut self, mut bytes: usize) {
+        while bytes > 0
+            && let Some(first) = self.ahead.front_mut()
+        {
+            let part = bytes.min(first.len());
+            first.advance(part);
+            bytes -= part;
+            if first.is_empty() {
+                self.ahead.pop_front();
+            }
+        }
+    }
+
+    /// Writes this head, and what has come, as one.
+    pub fn poll_write(&self, head: &[u8], to: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let mut parts = [IoSlice::new(&[]); MOST_PARTS + 1];
+        let mut count = 0;
+        for part in std::iter::once(head).chain(self.ahead.iter().map(|part| &part[..])).filter(|part| !part.is_empty())
+        {
+            if let Some(place) = parts.get_mut(count) {
+                *place = IoSlice::new(part);
+                count += 1;
+            }
+        }
+        match count {
+            1 => Pin::new(to).poll_write(context, &parts[0]),
+            _ => Pin::new(to).poll_write_vectored(context, &parts[..count]),
+        }
+    }
+}
+
+impl Exchange {
+    /// Whether nothing more of the request may leave.
+    fn is_shut(&self) -> bool {
+        self.keeper.as_ref().is_some_and(|keeper| !keeper.may_send())
+            || self.signal.as_ref().is_some_and(|signal| signal.asked() >= Ask::CutHalfSent)
+    }
+
+    /// Has the request leave; ready when there is no more to be done about it.
+    pub(super) fn poll_up(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        while !self.sent && !self.deaf && self.upstream.is_some() {
+            if self.body.ahead.is_empty() {
+                let Poll::Ready(came) = self.body.poll_ahead(context) else {
+                    self.limits.waits_for_client(now);
+                    return Poll::Pending;
+                };
+                came.map_err(Trouble::Spoilt)?;
+                self.limits.moved(now);
+            }
+            std::task::ready!(self.poll_send(now, context))?;
+            self.sent = !self.deaf && self.body.unread == 0 && self.body.ahead.is_empty();
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Writes to the upstream, unless nothing more may leave.
+    fn poll_send(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
+        if self.body.ahead.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        if self.is_shut() {
+            return Poll::Ready(Err(Trouble::Fenced));
+        }
+        let written = match &mut self.upstream {
+            Some(upstream) => std::task::ready!(self.body.poll_write(&[], &mut upstream.stream, context)),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        match written {
+            Ok(taken) => {
+                self.limits.moved(now);
+                self.body.left(taken);
+                if !std::mem::replace(&mut self.left, true) {
+                    self.finish.ends_as(Outcome::Unknown);
+                }
+            }
+            // It takes no more; its answer may be there all the same.
+            Err(_) => {
+                self.deaf = true;
+                self.body.ahead.clear();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
