@@ -1,8 +1,9 @@
 //! The client's side of a connection: its socket, shared between hyper and those who watch it, and what happens on it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -35,6 +36,7 @@ pub struct Client {
     to_be_closed: Cell<Option<CutReason>>,
     driver: Cell<Option<Waker>>,
     tunnel: RefCell<Option<Tunnel>>,
+    peer_text: OnceCell<String>,
 }
 
 impl Client {
@@ -53,7 +55,13 @@ impl Client {
             to_be_closed: Cell::new(None),
             driver: Cell::new(None),
             tunnel: RefCell::new(None),
+            peer_text: OnceCell::new(),
         })
+    }
+
+    /// Its peer, which is always the same, as X-Forwarded-For has it.
+    pub fn peer_text(&self, peer: SocketAddr) -> &str {
+        self.peer_text.get_or_init(|| peer.ip().to_canonical().to_string())
     }
 
     /// What hyper reads from and writes to.

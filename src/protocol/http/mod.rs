@@ -51,12 +51,12 @@ mod upgrade;
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{self, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
@@ -64,7 +64,7 @@ use hyper::body::{Body as _, Incoming};
 use self::body::{Answer, UploadBody};
 use self::classify::{Seen, Unreadable};
 use self::client::{Busy, Client};
-use self::direct::{Direct, stream};
+use self::direct::Direct;
 use self::finish::Finish;
 use self::forward::Flight;
 use self::head::{Keep, Names};
@@ -84,6 +84,9 @@ const BUFFER: usize = 64 * 1024;
 /// The body of a refused request is read where it is no larger, and comes within [`UNWANTED_WAIT`].
 const UNWANTED: u64 = 64 * 1024;
 const UNWANTED_WAIT: Duration = Duration::from_millis(100);
+
+/// A request on its way to its answer, as hyper has it.
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>>>;
 
 /// Runs hyper's tasks on the worker's own thread.
 #[derive(Clone, Copy, Debug)]
@@ -167,7 +170,21 @@ impl Http {
         }
     }
 
-    /// Answers one request.
+    /// Begins to answer one request.
+    fn answering(
+        self: &Rc<Http>,
+        busy: Busy,
+        who: (SocketAddr, Binding),
+        closing: &Closing,
+        request: Request<Incoming>,
+    ) -> Answering {
+        match self.begin_stream(busy, who, closing, request) {
+            Ok(answering) => answering,
+            Err((busy, request)) => Box::pin(Rc::clone(self).answer(busy, who, closing.clone(), request)),
+        }
+    }
+
+    /// Answers one request that takes no direct way.
     async fn answer(
         self: Rc<Http>,
         busy: Busy,
@@ -178,28 +195,6 @@ impl Http {
         let client = Rc::clone(busy.client());
         let http1 = request.version() < Version::HTTP_2;
         let (parts, body) = request.into_parts();
-        if self.takes_streams()
-            && let Some(said) = stream::look(&parts, body.is_end_stream(), self.listener.limits.headers)
-        {
-            let stream = stream::Stream { head: parts, said, client, peer, binding };
-            let mut answer = self.answer_stream(stream, body, closing).await;
-            answer.body_mut().keep_busy(busy);
-            return Ok(answer);
-        }
-        let mut answer = Box::pin(self.answer_odd((parts, body), http1, client, (peer, binding), closing)).await;
-        answer.body_mut().keep_busy(busy);
-        Ok(answer)
-    }
-
-    /// Answers a request that takes no direct way.
-    async fn answer_odd(
-        self: &Rc<Http>,
-        (parts, body): (Parts, Incoming),
-        http1: bool,
-        client: Rc<Client>,
-        (peer, binding): (SocketAddr, Binding),
-        closing: Closing,
-    ) -> Response<Answer> {
         let unread = !body.is_end_stream();
         let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
         let mut answer = match said {
@@ -218,7 +213,8 @@ impl Http {
             // Hyper ends such a connection without a word: the client's next request on it would break.
             answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        answer
+        answer.body_mut().keep_busy(busy);
+        Ok(answer)
     }
 
     fn unreadable(self: &Rc<Http>, seen: &Seen, unreadable: Unreadable) -> Response<Answer> {

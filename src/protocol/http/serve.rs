@@ -1,6 +1,5 @@
 //! One client connection, from its first byte to its end.
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -9,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -17,10 +16,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 
-use super::body::Answer;
 use super::client::Client;
 use super::direct::{Left, Line};
-use super::{BUFFER, Http, Spawn};
+use super::{Answering, BUFFER, Http, Spawn};
 use crate::config::resolved::UpstreamVersion;
 use crate::net::{Closing, Stage, Stream};
 use crate::protocol::{Binding, CutReason, Role};
@@ -38,9 +36,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 256 * 1024;
 /// How long a connection that is closed in order may take over it.
 const GOODBYE: Duration = Duration::from_secs(1);
-
-/// A request on its way to its answer, as hyper has it.
-type Answering = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>>>>;
 
 /// How a connection's first bytes were.
 enum Beginning {
@@ -166,7 +161,7 @@ impl Http {
         closing: &Closing,
     ) -> impl Fn(Request<Incoming>) -> Answering + use<> {
         let (http, client, closing) = (Rc::clone(self), Rc::clone(client), closing.clone());
-        move |request| Box::pin(Rc::clone(&http).answer(client.begin_request(), who, closing.clone(), request))
+        move |request| http.answering(client.begin_request(), who, &closing, request)
     }
 
     /// Serves HTTP/1.1 by the direct path, and what is not plain by hyper.

@@ -89,6 +89,11 @@ pub fn parse(bytes: &[u8], to: &To<'_>, then: impl FnOnce(&Fields<'_, '_>, &Head
     }
 }
 
+/// The names in a comma-separated list.
+fn names(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+    list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii)
+}
+
 fn is_about_staying(name: &[u8]) -> bool {
     name.eq_ignore_ascii_case(b"close") || name.eq_ignore_ascii_case(b"keep-alive")
 }
@@ -98,17 +103,31 @@ pub struct Fields<'a, 'b>(Lines<'a, 'b>);
 
 impl Fields<'_, '_> {
     fn head(&self, status: u16, version: u8, len: usize, to: &To<'_>) -> Result<Head, &'static str> {
-        let mut length = None;
-        for value in self.0.each("content-length") {
-            let value = digits(value).ok_or("its answer's Content-Length is no number")?;
-            if length.replace(value).is_some_and(|other| other != value) {
-                return Err("its answer has two lengths");
+        let (mut length, mut codings, mut says_close, mut refused) = (None, 0, false, None);
+        let mut is_chunked = false;
+        for field in self.0.all() {
+            let is = |name: &str| field.name.eq_ignore_ascii_case(name);
+            match field.name.len() {
+                14 if is("content-length") => {
+                    let value = digits(field.value).ok_or("its answer's Content-Length is no number")?;
+                    if length.replace(value).is_some_and(|other| other != value) {
+                        return Err("its answer has two lengths");
+                    }
+                }
+                17 if is("transfer-encoding") => {
+                    codings += 1;
+                    is_chunked = field.value.eq_ignore_ascii_case(b"chunked");
+                }
+                10 if is("connection") => {
+                    says_close |= names(field.value).any(|name| name.eq_ignore_ascii_case(b"close"))
+                }
+                15 if is(REFUSED_NAME) && !to.strip_refused && refused.is_none() => refused = Some(field.value.into()),
+                _ => {}
             }
         }
-        let mut codings = self.0.each("transfer-encoding");
-        let chunked = match (codings.next(), codings.next()) {
-            (None, _) => false,
-            (Some(coding), None) if version == 1 && coding.eq_ignore_ascii_case(b"chunked") => true,
+        let chunked = match codings {
+            0 => false,
+            1 if version == 1 && is_chunked => true,
             _ => return Err("its answer has a Transfer-Encoding other than one `chunked`"),
         };
         let framing = match (status, chunked, length) {
@@ -119,16 +138,14 @@ impl Fields<'_, '_> {
             (_, false, Some(length)) => Framing::Length(length),
             (_, false, None) => Framing::UntilClose,
         };
-        let says_close = self.listed().any(|name| name.eq_ignore_ascii_case(b"close"));
         // Where a length and a coding are both there, somebody on the way may have gone by the other one.
         let stays = version == 1 && !says_close && framing != Framing::UntilClose && !(chunked && length.is_some());
-        let refused = self.0.each(REFUSED_NAME).next().filter(|_| !to.strip_refused).map(Into::into);
         Ok(Head { status, framing, stays, refused, len })
     }
 
     /// The names in Connection.
     fn listed(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.each("connection").flat_map(|value| value.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+        self.0.each("connection").flat_map(names)
     }
 
     /// Which of them travel on.

@@ -39,7 +39,7 @@ mod line;
 mod pipe;
 mod request;
 mod scratch;
-pub mod stream;
+mod stream;
 mod up;
 
 use std::cell::{Cell, RefCell};

@@ -61,8 +61,8 @@ impl Exchange {
             self.limits.answers();
             let came = buffer.filled();
             let part = match read {
-                Ok(()) if !came.is_empty() => self.take(came)?,
-                Ok(()) => Some(self.take_end()?),
+                Ok(()) if !came.is_empty() => self.take(came, now)?,
+                Ok(()) => Some(self.take_end(now)?),
                 Err(error) => return Poll::Ready(broken(&error.to_string())),
             };
             if let Some(part) = part {
@@ -72,24 +72,24 @@ impl Exchange {
     }
 
     /// Takes in what the upstream sent.
-    fn take(&mut self, came: &[u8]) -> Result<Option<Part>, Trouble> {
+    fn take(&mut self, came: &[u8], now: Instant) -> Result<Option<Part>, Trouble> {
         match &mut self.down {
-            Down::Head(part) if part.is_empty() => self.take_head(Bytes::copy_from_slice(came)),
+            Down::Head(part) if part.is_empty() => self.take_head(Bytes::copy_from_slice(came), now),
             Down::Head(part) => {
                 let mut all = std::mem::take(part);
                 all.extend_from_slice(came);
-                self.take_head(all.into())
+                self.take_head(all.into(), now)
             }
             _ if self.signal.as_ref().is_some_and(|signal| signal.asked() == Ask::Cut) => Err(Trouble::Fenced),
             _ => {
-                let data = self.take_body(Bytes::copy_from_slice(came))?;
+                let data = self.take_body(Bytes::copy_from_slice(came), now)?;
                 let any = !data.is_empty() || self.is_over();
                 Ok(any.then_some(Part { head: None, data }))
             }
         }
     }
 
-    fn take_head(&mut self, mut bytes: Bytes) -> Result<Option<Part>, Trouble> {
+    fn take_head(&mut self, mut bytes: Bytes, now: Instant) -> Result<Option<Part>, Trouble> {
         // Hyper sees to the Date, and every stream is framed by itself.
         let to = answer::To { head: self.is_head, strip_refused: self.http.strip_refused, close: false, date: &|_| () };
         loop {
@@ -112,7 +112,7 @@ impl Exchange {
                         return broken("its answer's head cannot be said in HTTP/2");
                     };
                     self.begin(&said);
-                    let data = self.take_body(bytes.slice(said.len..))?;
+                    let data = self.take_body(bytes.slice(said.len..), now)?;
                     let mut head = Response::new(());
                     *head.status_mut() = status;
                     *head.headers_mut() = fields;
@@ -136,7 +136,7 @@ impl Exchange {
     }
 
     /// Takes in a part of the answer's body.
-    fn take_body(&mut self, bytes: Bytes) -> Result<Bytes, Trouble> {
+    fn take_body(&mut self, bytes: Bytes, now: Instant) -> Result<Bytes, Trouble> {
         let (data, used, whole) = match &mut self.down {
             Down::Head(_) => return Ok(Bytes::new()),
             Down::Whole => (Bytes::new(), 0, true),
@@ -156,28 +156,28 @@ impl Exchange {
         };
         if whole {
             // Settled before the last of it is handed on: who has its answer may count on that.
-            self.complete(used == bytes.len());
+            self.complete(used == bytes.len(), now);
         }
         Ok(data)
     }
 
     /// The upstream has closed its side.
-    fn take_end(&mut self) -> Result<Part, Trouble> {
+    fn take_end(&mut self, now: Instant) -> Result<Part, Trouble> {
         if !matches!(self.down, Down::UntilClose) {
             return broken("it closed the connection before its answer was whole");
         }
-        self.complete(false);
+        self.complete(false, now);
         Ok(Part { head: None, data: Bytes::new() })
     }
 
     /// The answer is whole. `clean`: nothing came after it.
-    fn complete(&mut self, clean: bool) {
+    fn complete(&mut self, clean: bool, now: Instant) {
         self.down = Down::Whole;
         let upstream = self.upstream.take();
         if self.sent {
             match upstream {
                 Some(upstream) if self.stays && clean => {
-                    self.http.direct.idle.give_back(upstream, Instant::now());
+                    self.http.direct.idle.give_back(upstream, now);
                 }
                 Some(upstream) => upstream.stream.reset_on_close().set(false),
                 None => {}

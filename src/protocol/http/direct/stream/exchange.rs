@@ -63,15 +63,15 @@ impl Exchange {
         upstream: Upstream,
         (right, mut finish): (Right, Finish),
         (body, is_head): (Body, bool),
-        left: bool,
+        (left, now): (bool, Instant),
         closing: Closing,
-    ) -> Box<Exchange> {
+    ) -> Exchange {
         if left {
             finish.ends_as(Outcome::Unknown);
         }
         let write = right.kind() == Kind::Write;
         let ticker = http.direct.tickers.borrow_mut().pop().unwrap_or_else(|| Ticker::new(&http.listener));
-        Box::new(Exchange {
+        Exchange {
             http: Rc::clone(http),
             upstream: Some(upstream),
             keeper: right.keeper(),
@@ -88,12 +88,12 @@ impl Exchange {
             stays: false,
             no_answer: false,
             outcome: Outcome::Answered,
-            limits: Limits::new(Instant::now()),
+            limits: Limits::new(now),
             given_up: None,
             ticker: Some(ticker),
             closing,
             _running: write.then(|| Running::on(http)),
-        })
+        }
     }
 
     /// Whether the answer is whole.

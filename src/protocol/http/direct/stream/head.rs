@@ -1,7 +1,5 @@
 //! A plain stream's head: what it says, and the head that the upstream is to see.
 
-use std::io::Write as _;
-
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
@@ -80,7 +78,7 @@ impl Fields for Parts {
 
 impl Stream {
     /// What a role sees of it.
-    pub fn facts(&self) -> Facts<'_> {
+    pub(super) fn facts(&self) -> Facts<'_> {
         Facts {
             method: self.head.method.as_str(),
             path: self.head.uri.path(),
@@ -93,7 +91,7 @@ impl Stream {
     }
 
     /// Writes the head as the upstream is to see it: as [`Names::to_upstream`] has it.
-    pub fn write(&self, names: &Names, stamp: Option<&HeaderValue>, to: &mut Vec<u8>) {
+    pub(super) fn write(&self, names: &Names, stamp: Option<&HeaderValue>, to: &mut Vec<u8>) {
         let uri = &self.head.uri;
         let target = uri.path_and_query().map_or("/", |target| target.as_str());
         for part in [self.head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
@@ -122,7 +120,8 @@ impl Stream {
         } else {
             to.extend_from_slice(b"x-forwarded-for: ");
         }
-        write!(to, "{}\r\n", self.peer.ip().to_canonical()).expect("there is room in memory");
+        to.extend_from_slice(self.client.peer_text(self.peer).as_bytes());
+        to.extend_from_slice(b"\r\n");
         if let Some(stamp) = stamp {
             line(to, names.stamp().as_bytes(), stamp.as_bytes());
         }

@@ -1,8 +1,7 @@
 //! The first byte of a stream's request: a connection in hand, the right confirmed, and no await in between.
 
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -11,6 +10,7 @@ use super::super::super::Http;
 use super::super::super::finish::Finish;
 use super::super::super::forward::Trouble;
 use super::super::failure::Failed;
+use super::super::idle::Upstream;
 use super::super::scratch::Scratch;
 use super::exchange::Exchange;
 use super::up::Body;
@@ -18,71 +18,98 @@ use crate::net::Closing;
 use crate::protocol::right::Settled;
 use crate::protocol::{Kind, Right};
 
-/// A right with which nothing has been sent: dropped, as when the client leaves, it says so.
-struct Unsent(Option<Right>);
+/// A request of which nothing has left. Dropped, as when its client leaves, it says so.
+pub struct Unsent {
+    /// There until the first byte leaves.
+    right: Option<(Right, Finish)>,
+    /// The head as the upstream is to see it.
+    head: Scratch,
+    body: Body,
+    is_head: bool,
+}
 
 impl Unsent {
-    fn right(&self) -> &Right {
-        self.0.as_ref().expect("it is there until the first byte leaves")
+    /// With the right to it.
+    pub fn new(right: Right, finish: Finish, head: Scratch, body: Body, is_head: bool) -> Unsent {
+        Unsent { right: Some((right, finish)), head, body, is_head }
     }
 
-    fn taken(mut self) -> Right {
-        self.0.take().expect("it is there until the first byte leaves")
+    fn right(&self) -> &Right {
+        &self.right.as_ref().expect("it is there until the first byte leaves").0
     }
 }
 
 impl Drop for Unsent {
     fn drop(&mut self) {
-        if let Some(right) = self.0.take() {
+        if let Some((right, _finish)) = self.right.take() {
             right.settle(Settled::NothingLeft);
         }
     }
 }
 
+/// Why nothing has left.
+pub enum NotSent {
+    /// The upstream had closed the connection, so that the kernel took nothing: it may go out on another one.
+    Closed(Unsent),
+    Failed(Failed),
+}
+
 impl Http {
-    /// Has the first byte leave: finds a connection, confirms the right, writes. On a connection that the upstream had
-    /// closed, so that the kernel takes nothing, it tries once more on a new one.
+    /// Confirms the right, and writes.
+    pub(super) fn first_byte(
+        self: &Rc<Http>,
+        mut unsent: Unsent,
+        mut upstream: Upstream,
+        closing: &Closing,
+        now: Instant,
+    ) -> Result<Exchange, NotSent> {
+        // Whoever waits for the answer polls all of this again.
+        let mut context = Context::from_waker(Waker::noop());
+        if unsent.body.ahead.is_empty()
+            && let Poll::Ready(Err(spoilt)) = unsent.body.poll_ahead(&mut context)
+        {
+            self.direct.idle.give_back(upstream, now);
+            return Err(NotSent::Failed(Failed::Trouble(Trouble::Spoilt(spoilt))));
+        }
+        if let Err(refusal) = unsent.right().confirm() {
+            self.direct.idle.give_back(upstream, now);
+            return Err(NotSent::Failed(Failed::Refused(refusal)));
+        }
+        // However the connection ends from here on: what it carries is a write without an answer.
+        upstream.stream.reset_on_close().set(unsent.right().kind() == Kind::Write);
+        let taken = match unsent.body.poll_write(&unsent.head, &mut upstream.stream, &mut context) {
+            Poll::Ready(Ok(taken)) => taken,
+            Poll::Pending => 0,
+            Poll::Ready(Err(_)) if upstream.used => return Err(NotSent::Closed(unsent)),
+            Poll::Ready(Err(error)) => return Err(NotSent::Failed(Failed::Unreachable(error.to_string()))),
+        };
+        let right = unsent.right.take().expect("it is there until the first byte leaves");
+        let mut body = std::mem::take(&mut unsent.body);
+        match taken.checked_sub(unsent.head.len()) {
+            Some(of_body) => body.left(of_body),
+            None => body.ahead.push_front(Bytes::copy_from_slice(&unsent.head[taken..])),
+        }
+        Ok(Exchange::new(self, upstream, right, (body, unsent.is_head), (taken > 0, now), closing.clone()))
+    }
+
+    /// Has the first byte leave, on a new connection where there is no other. It tries one that waited first, and each
+    /// once.
     pub(super) async fn launched_stream(
         self: &Rc<Http>,
-        right: Right,
-        finish: Finish,
-        (head, is_head): (Scratch, bool),
-        mut body: Body,
-        mut closing: Closing,
-    ) -> Result<Box<Exchange>, Failed> {
-        let unsent = Unsent(Some(right));
-        let idle = &self.direct.idle;
-        let mut waiting = idle.take(Instant::now());
+        mut unsent: Unsent,
+        closing: &mut Closing,
+    ) -> Result<Exchange, Failed> {
+        let mut waiting = self.direct.idle.take(Instant::now());
         loop {
-            let mut upstream = match waiting.take() {
+            let upstream = match waiting.take() {
                 Some(upstream) => upstream,
-                None => Box::pin(self.dialled(unsent.right(), &mut closing)).await?,
+                None => Box::pin(self.dialled(unsent.right(), closing)).await?,
             };
-            if body.ahead.is_empty()
-                && let Poll::Ready(Err(spoilt)) = poll_fn(|context| Poll::Ready(body.poll_ahead(context))).await
-            {
-                idle.give_back(upstream, Instant::now());
-                return Err(Failed::Trouble(Trouble::Spoilt(spoilt)));
+            match self.first_byte(unsent, upstream, closing, Instant::now()) {
+                Ok(exchange) => return Ok(exchange),
+                Err(NotSent::Failed(failed)) => return Err(failed),
+                Err(NotSent::Closed(again)) => unsent = again,
             }
-            if let Err(refusal) = unsent.right().confirm() {
-                idle.give_back(upstream, Instant::now());
-                return Err(Failed::Refused(refusal));
-            }
-            // However the connection ends from here on: what it carries is a write without an answer.
-            upstream.stream.reset_on_close().set(unsent.right().kind() == Kind::Write);
-            let written = poll_fn(|context| Poll::Ready(body.poll_write(&head, &mut upstream.stream, context))).await;
-            let taken = match written {
-                Poll::Ready(Ok(taken)) => taken,
-                Poll::Pending => 0,
-                Poll::Ready(Err(_)) if upstream.used => continue,
-                Poll::Ready(Err(error)) => return Err(Failed::Unreachable(error.to_string())),
-            };
-            match taken.checked_sub(head.len()) {
-                Some(of_body) => body.left(of_body),
-                None => body.ahead.push_front(Bytes::copy_from_slice(&head[taken..])),
-            }
-            let right = (unsent.taken(), finish);
-            return Ok(Exchange::new(self, upstream, right, (body, is_head), taken > 0, closing));
         }
     }
 }

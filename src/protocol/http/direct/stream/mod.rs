@@ -2,12 +2,13 @@
 //!
 //! Hyper speaks HTTP/2 with the client; from a stream's head to its answer's the request goes the way of the direct path:
 //! its head is written once, into the bytes that the upstream reads; connection, body and answer are polled by the
-//! stream's own task; nothing is sent through a channel. A stream that says more than a plain request does (see [`head`])
-//! goes the way of [`super::super::forward`].
+//! stream's own task; nothing is sent through a channel. Where the role says yes and a connection waits, the first byte
+//! leaves in the turn in which the head was read, before there is a task. A stream that says more than a plain request
+//! does (see [`head`]) goes the way of [`super::super::forward`].
 //!
 //! What differs from the direct path of HTTP/1.1 is the client's leaving: hyper then drops the stream's future, at any
 //! moment. Where nothing has left by then, nothing will; a write of which something has left goes on in a task of its
-//! own ([`alone`]), as does every answer that does not come in one piece.
+//! own ([`sent`]), as does every answer that does not come in one piece.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -15,31 +16,34 @@
 //! | [`head`] | what its head says, and the head as the upstream sees it |
 //! | [`launch`] | a connection, the right confirmed, the first byte |
 //! | [`exchange`] | the request and its answer: [`up`] the one, [`down`] the other |
-//! | [`alone`] | what goes on without the stream's own task |
+//! | [`sent`] | who waits for the answer, and what goes on without that |
 
-mod alone;
 mod down;
 mod exchange;
 mod head;
 mod launch;
+mod sent;
 mod up;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use http::Response;
 use http::request::Parts;
-use hyper::body::Incoming;
+use http::{Request, Response};
+use hyper::body::{Body as _, Incoming};
+use tokio::task::coop;
+use tokio::time::Instant;
 
-use self::alone::{Begun, Watched};
-pub use self::head::{Said, look};
+use self::head::Said;
+use self::launch::{NotSent, Unsent};
+use self::sent::Sent;
 use self::up::Body;
-use super::super::Http;
 use super::super::body::Answer;
 use super::super::classify::{self, Seen};
-use super::super::client::Client;
+use super::super::client::{Busy, Client};
 use super::super::finish::Finish;
 use super::super::forward::{plain_of, refusal_of, unreachable};
+use super::super::{Answering, Http};
 use super::failure::Failed;
 use super::scratch::Scratch;
 use crate::config::resolved::UpstreamVersion;
@@ -48,71 +52,120 @@ use crate::net::Closing;
 use crate::protocol::{Binding, Decision, Kind, Right};
 
 /// A plain stream: its head, and what is known of it.
-pub struct Stream {
-    pub head: Parts,
-    pub said: Said,
-    pub client: Rc<Client>,
-    pub peer: SocketAddr,
-    pub binding: Binding,
+struct Stream {
+    head: Parts,
+    said: Said,
+    client: Rc<Client>,
+    peer: SocketAddr,
+    binding: Binding,
+}
+
+/// What a stream waits for whose first byte could not leave at once.
+enum Wait {
+    /// The role's word, for which there is this body.
+    Decision(Decision, Incoming, Finish),
+    /// A connection.
+    Connection(Unsent),
+    /// Nothing: this has happened.
+    Failed(Failed),
 }
 
 impl Http {
-    /// Whether plain streams take this way.
-    pub(in super::super) fn takes_streams(&self) -> bool {
-        self.direct.is_on() && self.listener.upstream.version == UpstreamVersion::Http1
-    }
-
-    /// Answers a plain stream. A future that is dropped leaves nothing undone: see the module.
-    pub(in super::super) async fn answer_stream(
+    /// Begins to answer a plain stream; gives another request back. A future that is dropped leaves nothing undone: see
+    /// the module.
+    pub(in super::super) fn begin_stream(
         self: &Rc<Http>,
-        stream: Stream,
-        body: Incoming,
-        closing: Closing,
-    ) -> Response<Answer> {
-        let mut finish = Finish::new(self, Kind::of_method(stream.head.method.as_str()));
-        let refusal = loop {
-            match self.role.decide(&stream.facts()) {
-                Decision::Forward(right) => return self.send_stream(stream, body, right, finish, closing).await,
-                Decision::Refuse(refusal) => break refusal,
-                Decision::Hold(held) => match held.await {
-                    Ok(()) => {}
-                    Err(refusal) => break refusal,
-                },
-            }
+        busy: Busy,
+        (peer, binding): (SocketAddr, Binding),
+        closing: &Closing,
+        request: Request<Incoming>,
+    ) -> Result<Answering, (Busy, Request<Incoming>)> {
+        if !self.direct.is_on() || self.listener.upstream.version != UpstreamVersion::Http1 {
+            return Err((busy, request));
+        }
+        let (head, body) = request.into_parts();
+        let Some(said) = head::look(&head, body.is_end_stream(), self.listener.limits.headers) else {
+            return Err((busy, Request::from_parts(head, body)));
         };
-        finish.ends_as(refusal.reason.outcome());
-        self.refused(&self.seen_stream(stream.head, stream.peer, stream.binding), &refusal, &stream.client)
+        let stream = Stream { head, said, client: Rc::clone(busy.client()), peer, binding };
+        let mut finish = Finish::new(self, Kind::of_method(stream.head.method.as_str()));
+        let wait = match self.role.decide(&stream.facts()) {
+            Decision::Forward(right) => {
+                finish.is(right.kind());
+                let unsent = self.unsent(&stream, body, right, finish);
+                match self.sent_at_once(unsent, closing) {
+                    Ok(exchange) => return Ok(Box::pin(Sent::new(self, stream, exchange, busy))),
+                    Err(wait) => wait,
+                }
+            }
+            decision => Wait::Decision(decision, body, finish),
+        };
+        Ok(Box::pin(Rc::clone(self).waited(stream, wait, closing.clone(), busy)))
     }
 
-    async fn send_stream(
-        self: &Rc<Http>,
-        stream: Stream,
-        body: Incoming,
-        right: Right,
-        mut finish: Finish,
-        closing: Closing,
-    ) -> Response<Answer> {
-        finish.is(right.kind());
+    fn unsent(&self, stream: &Stream, body: Incoming, right: Right, finish: Finish) -> Unsent {
         let mut head = Scratch::to_write();
         stream.write(&self.names, right.stamp(), &mut head);
-        let body = Body::new(body, stream.said.body);
         let is_head = stream.head.method == http::Method::HEAD;
-        let launched = self.launched_stream(right, finish, (head, is_head), body, closing).await;
-        let (failed, resource) = match launched {
-            Ok(exchange) => match Watched::new(exchange).begun().await {
-                Begun::Whole(answer, data) if data.is_empty() => return answer.map(|()| Answer::empty()),
-                Begun::Whole(answer, data) => return answer.map(|()| Answer::full(data)),
-                Begun::Head(answer, reader) => return answer.map(|()| Answer::piped(reader)),
-                Begun::Failed(trouble, resource) => (Failed::Trouble(trouble), resource),
-            },
-            Err(failed) => (failed, None),
-        };
-        self.stream_failed(stream, failed, resource)
+        Unsent::new(right, finish, head, Body::new(body, stream.said.body), is_head)
     }
 
+    /// Where a connection waits, and the client's own task may still do something in its turn: one that may not is told
+    /// that nothing is ready, also where something is.
+    fn sent_at_once(self: &Rc<Http>, unsent: Unsent, closing: &Closing) -> Result<exchange::Exchange, Wait> {
+        let now = Instant::now();
+        let waiting = coop::has_budget_remaining().then(|| self.direct.idle.take(now)).flatten();
+        let Some(upstream) = waiting else { return Err(Wait::Connection(unsent)) };
+        self.first_byte(unsent, upstream, closing, now).map_err(|not_sent| match not_sent {
+            NotSent::Closed(unsent) => Wait::Connection(unsent),
+            NotSent::Failed(failed) => Wait::Failed(failed),
+        })
+    }
+
+    /// The answer to a stream that has to wait before anything of it leaves.
+    async fn waited(
+        self: Rc<Http>,
+        stream: Stream,
+        mut wait: Wait,
+        mut closing: Closing,
+        busy: Busy,
+    ) -> Result<Response<Answer>, std::convert::Infallible> {
+        let failed = loop {
+            wait = match wait {
+                Wait::Decision(Decision::Forward(right), body, mut finish) => {
+                    finish.is(right.kind());
+                    Wait::Connection(self.unsent(&stream, body, right, finish))
+                }
+                Wait::Decision(Decision::Refuse(refusal), _, mut finish) => {
+                    finish.ends_as(refusal.reason.outcome());
+                    break Failed::Refused(refusal);
+                }
+                Wait::Decision(Decision::Hold(held), body, finish) => {
+                    let decision = match held.await {
+                        Ok(()) => self.role.decide(&stream.facts()),
+                        Err(refusal) => Decision::Refuse(refusal),
+                    };
+                    Wait::Decision(decision, body, finish)
+                }
+                Wait::Connection(unsent) => match self.launched_stream(unsent, &mut closing).await {
+                    Ok(exchange) => return Sent::new(&self, stream, exchange, busy).await,
+                    Err(failed) => Wait::Failed(failed),
+                },
+                Wait::Failed(failed) => break failed,
+            };
+        };
+        let mut answer = self.stream_failed(stream, failed, None);
+        answer.body_mut().keep_busy(busy);
+        Ok(answer)
+    }
+
+    /// Says that there is no answer of the upstream's, and why.
     fn stream_failed(&self, stream: Stream, failed: Failed, resource: Option<Resource>) -> Response<Answer> {
         let Stream { head, client, peer, binding, .. } = stream;
-        let seen = self.seen_stream(head, peer, binding);
+        let seen = match classify::read(&head, true, &self.names, self.listener.limits.headers) {
+            Ok(said) => Seen::new(head, said, peer, binding),
+            Err(_) => Seen::unread(head, peer, binding),
+        };
         let mut refusal = match failed {
             Failed::Refused(refusal) => return self.refused(&seen, &refusal, &client),
             Failed::Unreachable(why) => unreachable(&why),
@@ -124,13 +177,5 @@ impl Http {
         // A read has a right to no resource in particular.
         refusal.resource = resource.or_else(|| self.role.resource(&seen.facts()));
         self.refused(&seen, &refusal, &client)
-    }
-
-    /// The request as hyper's path would have it.
-    fn seen_stream(&self, head: Parts, peer: SocketAddr, binding: Binding) -> Seen {
-        match classify::read(&head, true, &self.names, self.listener.limits.headers) {
-            Ok(said) => Seen::new(head, said, peer, binding),
-            Err(_) => Seen::unread(head, peer, binding),
-        }
     }
 }

@@ -24,8 +24,9 @@ const MOST_AHEAD: usize = 64 * 1024;
 const MOST_PARTS: usize = 8;
 
 /// A stream's body.
+#[derive(Default)]
 pub struct Body {
-    from: Incoming,
+    from: Option<Incoming>,
     /// The bytes that have not come yet.
     pub unread: u64,
     /// What has come and has not left.
@@ -35,14 +36,15 @@ pub struct Body {
 impl Body {
     /// Of so many bytes.
     pub fn new(from: Incoming, bytes: u64) -> Body {
-        Body { from, unread: bytes, ahead: VecDeque::new() }
+        Body { from: Some(from), unread: bytes, ahead: VecDeque::new() }
     }
 
     /// Takes what has come, up to [`MOST_AHEAD`]; ready when there is any, or nothing more to come.
     pub fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Spoilt>> {
         let mut bytes = 0;
         while self.unread > 0 && bytes < MOST_AHEAD && self.ahead.len() < MOST_PARTS {
-            let frame = match Pin::new(&mut self.from).poll_frame(context) {
+            let Some(from) = &mut self.from else { return Poll::Ready(Err(Spoilt::Truncated)) };
+            let frame = match Pin::new(from).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Spoilt::Client)),
                 // Also RST_STREAM with NO_ERROR, which hyper takes for an orderly end.
