@@ -5,6 +5,7 @@
 //! | [`stamps`] | from clients: the stamp's field, names, the field among others |
 //! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
+//! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |
 //! | [`texts`] | from people: configuration, rules, durations; histories |
@@ -13,6 +14,7 @@ mod disks;
 mod records;
 mod requests;
 mod stamps;
+mod streams;
 mod texts;
 mod wire;
 

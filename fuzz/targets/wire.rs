@@ -16,9 +16,9 @@ use crate::protocol::http::tests::support::proxy;
 use crate::protocol::{Binding, Role as _};
 
 /// What fits between the two ends.
-const ROOM: usize = 256 * 1024;
+pub const ROOM: usize = 256 * 1024;
 /// On a clock that goes on by itself when nothing happens.
-const LONG: Duration = Duration::from_secs(3600);
+pub const LONG: Duration = Duration::from_secs(3600);
 
 const WORDS: &[&str] = &[
     "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -129,7 +129,9 @@ fn is_part_of<'a>(mut part: impl Iterator<Item = &'a str>, mut whole: impl Itera
 
 /// One request as the strictest reader has it.
 #[derive(Clone, Debug)]
-struct Request {
+pub struct Request {
+    /// The request line and the fields, sorted; names in lower case.
+    pub lines: Vec<String>,
     method: String,
     path: String,
     stamps: Vec<String>,
@@ -146,13 +148,13 @@ impl Request {
 }
 
 #[derive(Default)]
-struct Connection {
-    requests: Vec<Result<Request, String>>,
+pub struct Connection {
+    pub requests: Vec<Result<Request, String>>,
 }
 
 /// Takes every connection, and answers every request.
 #[derive(Default)]
-struct Target(Rc<RefCell<Vec<Connection>>>);
+pub struct Target(pub Rc<RefCell<Vec<Connection>>>);
 
 impl Dial for Target {
     fn dial<'a>(&'a self, _: &'a str) -> Dialling<'a> {
@@ -213,7 +215,14 @@ mod strict {
         }
         let path: Vec<u8> = target.split('?').next().unwrap_or_default().chars().map(|c| c as u8).collect();
         let path = String::from_utf8_lossy(&path).into_owned();
-        let mut request = Request { method: method.into(), path, stamps: Vec::new(), upgrade: false, body: None };
+        let mut request = Request {
+            lines: vec![line.into()],
+            method: method.into(),
+            path,
+            stamps: Vec::new(),
+            upgrade: false,
+            body: None,
+        };
         let (mut lengths, mut codings, mut hosts) = (Vec::new(), Vec::new(), 0);
         for line in lines {
             let (name, value) = line.split_once(": ").or(line.split_once(':')).ok_or(format!("field {line:?}"))?;
@@ -223,6 +232,7 @@ mod strict {
             {
                 return Err(format!("field {line:?}"));
             }
+            request.lines.push(format!("{}: {value}", name.to_ascii_lowercase()));
             match name.to_ascii_lowercase().replace('_', "-").as_str() {
                 "content-length" => lengths.push(value),
                 "transfer-encoding" => codings.push(value),
@@ -232,6 +242,7 @@ mod strict {
                 _ => {}
             }
         }
+        request.lines.sort_unstable();
         if hosts != 1 {
             return Err(format!("{hosts} Host fields"));
         }

@@ -1,12 +1,16 @@
 //! Plain HTTP/2 streams to an HTTP/1.1 target: what leaves, what comes back, and what their rights are settled as.
 
+use std::future::poll_fn;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason as Why;
 use h2::client::SendRequest;
 use http::Request;
+use tokio::io::{AsyncReadExt as _, AsyncWrite as _};
 
 use super::http2::{all, client};
 use super::support::{Change, Raw, World, proxy, refusal, run, until, world};
@@ -230,6 +234,45 @@ fn an_answer_to_a_stream_that_crossed_the_rest_of_it_proves_nothing() {
     });
 }
 
+/// The rest of the request and the answer are there in one turn: what was read first counts.
+#[test]
+fn an_answer_to_a_stream_is_looked_at_before_the_rest_of_it_leaves() {
+    run(async {
+        let (upstream, mut target) = tokio::io::duplex(1 << 16);
+        let (http, role) = proxy(Mechanisms::all(), "db:80".to_owned(), None, |change| {
+            change.upstream.version = UpstreamVersion::Http1;
+            change.dialled.push_back(upstream);
+        });
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let (peer, closer) = ("10.0.0.7:1".parse().expect("address"), Closer::default());
+        tokio::task::spawn_local(http.serve(Stream::other(far), peer, role.bind(peer), closer.handle()));
+        let (mut sender, mut connection) = h2::client::handshake(near).await.expect("handshake");
+        let (answer, mut body) = sender.send_request(put("/a", 6), false).expect("sent");
+        body.send_data("abc".into(), false).expect("data");
+        let mut came = Vec::new();
+        while !came.ends_with(b"abc") {
+            tokio::select! {
+                _ = &mut connection => panic!("the connection ends"),
+                read = target.read_buf(&mut came) => assert_ne!(read.expect("a request"), 0),
+            }
+        }
+        body.send_data("def".into(), true).expect("data");
+        // Both within one turn of this task, the proxy's turn comes after it.
+        let flushed = poll_fn(|context| Poll::Ready(Pin::new(&mut connection).poll(context))).await;
+        assert!(flushed.is_pending());
+        assert_eq!(
+            poll_fn(|context| Pin::new(&mut target).poll_write(context, OK.as_bytes())).await.expect("room"),
+            OK.len()
+        );
+        tokio::select! {
+            _ = &mut connection => panic!("the connection ends"),
+            answer = answer => assert_eq!(answer.expect("an answer").status(), 200),
+        }
+        role.until_finished(Kind::Write, Outcome::Unknown).await;
+        assert_eq!(role.settled(), [Settled::Lost]);
+    });
+}
+
 #[test]
 fn answers_end_where_they_end_however_that_is_told() {
     for (answer, body) in [
@@ -331,6 +374,20 @@ fn a_stream_on_an_idle_connection_that_the_target_closed_is_confirmed_again() {
         target.send(OK).await;
         assert_eq!(answer.await.expect("an answer").status(), 200);
         assert_eq!(world.role.settled(), [Settled::Answered; 2]);
+    });
+}
+
+#[test]
+fn a_connection_on_which_more_came_than_the_answer_carries_no_other_stream() {
+    run(async {
+        let world = to_http1(|_| {}).await;
+        let (mut sender, _connection) = client(world.address).await;
+        let (answer, mut target) = sent(&world, &mut sender).await;
+        target.send(&format!("{OK}HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlies")).await;
+        assert_eq!(all(answer.await.expect("an answer").into_body()).await.expect("a whole body").0, b"ok");
+        let (answer, mut second) = sent(&world, &mut sender).await;
+        second.send(OK).await;
+        assert_eq!(all(answer.await.expect("an answer").into_body()).await.expect("a whole body").0, b"ok");
     });
 }
 

@@ -49,8 +49,8 @@ impl Drop for Unsent {
 
 /// Why nothing has left.
 pub enum NotSent {
-    /// The upstream had closed the connection, so that the kernel took nothing: it may go out on another one.
-    Closed(Unsent),
+    /// There is no connection, or the upstream had closed it, so that the kernel took nothing: it may go out on another.
+    Unconnected(Box<Unsent>),
     Failed(Failed),
 }
 
@@ -80,7 +80,7 @@ impl Http {
         let taken = match unsent.body.poll_write(&unsent.head, &mut upstream.stream, &mut context) {
             Poll::Ready(Ok(taken)) => taken,
             Poll::Pending => 0,
-            Poll::Ready(Err(_)) if upstream.used => return Err(NotSent::Closed(unsent)),
+            Poll::Ready(Err(_)) if upstream.used => return Err(NotSent::Unconnected(Box::new(unsent))),
             Poll::Ready(Err(error)) => return Err(NotSent::Failed(Failed::Unreachable(error.to_string()))),
         };
         let right = unsent.right.take().expect("it is there until the first byte leaves");
@@ -96,7 +96,7 @@ impl Http {
     /// once.
     pub(super) async fn launched_stream(
         self: &Rc<Http>,
-        mut unsent: Unsent,
+        mut unsent: Box<Unsent>,
         closing: &mut Closing,
     ) -> Result<Exchange, Failed> {
         let mut waiting = self.direct.idle.take(Instant::now());
@@ -105,10 +105,10 @@ impl Http {
                 Some(upstream) => upstream,
                 None => Box::pin(self.dialled(unsent.right(), closing)).await?,
             };
-            match self.first_byte(unsent, upstream, closing, Instant::now()) {
+            match self.first_byte(*unsent, upstream, closing, Instant::now()) {
                 Ok(exchange) => return Ok(exchange),
                 Err(NotSent::Failed(failed)) => return Err(failed),
-                Err(NotSent::Closed(again)) => unsent = again,
+                Err(NotSent::Unconnected(again)) => unsent = again,
             }
         }
     }

@@ -65,7 +65,7 @@ enum Wait {
     /// The role's word, for which there is this body.
     Decision(Decision, Incoming, Finish),
     /// A connection.
-    Connection(Unsent),
+    Connection(Box<Unsent>),
     /// Nothing: this has happened.
     Failed(Failed),
 }
@@ -73,6 +73,7 @@ enum Wait {
 impl Http {
     /// Begins to answer a plain stream; gives another request back. A future that is dropped leaves nothing undone: see
     /// the module.
+    #[allow(clippy::result_large_err, reason = "what is given back is moved once, and goes a way that costs far more")]
     pub(in super::super) fn begin_stream(
         self: &Rc<Http>,
         busy: Busy,
@@ -95,7 +96,8 @@ impl Http {
                 let unsent = self.unsent(&stream, body, right, finish);
                 match self.sent_at_once(unsent, closing) {
                     Ok(exchange) => return Ok(Box::pin(Sent::new(self, stream, exchange, busy))),
-                    Err(wait) => wait,
+                    Err(NotSent::Unconnected(unsent)) => Wait::Connection(unsent),
+                    Err(NotSent::Failed(failed)) => Wait::Failed(failed),
                 }
             }
             decision => Wait::Decision(decision, body, finish),
@@ -112,14 +114,12 @@ impl Http {
 
     /// Where a connection waits, and the client's own task may still do something in its turn: one that may not is told
     /// that nothing is ready, also where something is.
-    fn sent_at_once(self: &Rc<Http>, unsent: Unsent, closing: &Closing) -> Result<exchange::Exchange, Wait> {
+    fn sent_at_once(self: &Rc<Http>, unsent: Unsent, closing: &Closing) -> Result<exchange::Exchange, NotSent> {
         let now = Instant::now();
-        let waiting = coop::has_budget_remaining().then(|| self.direct.idle.take(now)).flatten();
-        let Some(upstream) = waiting else { return Err(Wait::Connection(unsent)) };
-        self.first_byte(unsent, upstream, closing, now).map_err(|not_sent| match not_sent {
-            NotSent::Closed(unsent) => Wait::Connection(unsent),
-            NotSent::Failed(failed) => Wait::Failed(failed),
-        })
+        match coop::has_budget_remaining().then(|| self.direct.idle.take(now)).flatten() {
+            Some(upstream) => self.first_byte(unsent, upstream, closing, now),
+            None => Err(NotSent::Unconnected(Box::new(unsent))),
+        }
     }
 
     /// The answer to a stream that has to wait before anything of it leaves.
@@ -134,7 +134,7 @@ impl Http {
             wait = match wait {
                 Wait::Decision(Decision::Forward(right), body, mut finish) => {
                     finish.is(right.kind());
-                    Wait::Connection(self.unsent(&stream, body, right, finish))
+                    Wait::Connection(Box::new(self.unsent(&stream, body, right, finish)))
                 }
                 Wait::Decision(Decision::Refuse(refusal), _, mut finish) => {
                     finish.ends_as(refusal.reason.outcome());
