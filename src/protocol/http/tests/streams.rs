@@ -1,4 +1,6 @@
 //! Plain HTTP/2 streams to an HTTP/1.1 target: what leaves, what comes back, and what their rights are settled as.
+//!
+//! It is long because it is one list: what is shown of HTTP/1.1, shown once more of streams.
 
 use std::future::poll_fn;
 use std::pin::Pin;
