@@ -46,9 +46,19 @@ pub enum Trouble {
     ClientIdle,
     /// The worker ends.
     Closing,
+    /// Nothing has left, for certain: what its client is told.
+    NotSent(Box<Refusal>),
 }
 
 impl Trouble {
+    /// The same where it is certain that nothing has left.
+    pub fn before_the_first_byte(self) -> Trouble {
+        match self {
+            Trouble::Broken(why) => Trouble::NotSent(Box::new(unreachable(&why))),
+            other => other,
+        }
+    }
+
     fn of(spoilt: Spoilt) -> Trouble {
         if spoilt == Spoilt::Shut { Trouble::Fenced } else { Trouble::Spoilt(spoilt) }
     }
@@ -429,6 +439,7 @@ pub fn refusal_of(trouble: &Trouble, upstream: &Upstream) -> Option<Refusal> {
             Reason::UpstreamBroken,
             format!("The upstream connection broke ({why}); whether the request was applied is not known."),
         ),
+        Trouble::NotSent(refusal) => return Some((**refusal).clone()),
         Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
     };
     Some(Refusal::new(reason, detail))

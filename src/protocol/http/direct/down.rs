@@ -52,6 +52,9 @@ impl Exchange<'_> {
                 return Poll::Pending;
             };
             self.limits.answers();
+            if !self.left {
+                return Poll::Ready(Err(Trouble::Broken("it spoke, or closed, before it was asked".to_owned())));
+            }
             let came = buffer.filled().len();
             let taken = match read {
                 Ok(()) if came > 0 => self.take(&space[..came], context),

@@ -205,6 +205,7 @@ impl<'a> Exchange<'a> {
             true => self.settle(Settled::Lost, Outcome::Unknown),
             false => self.settle(Settled::NothingLeft, Outcome::NotApplied),
         }
+        let trouble = if self.left { trouble } else { trouble.before_the_first_byte() };
         match self.begun || self.client_gone {
             true => End::Cut(trouble),
             false => End::Failed { trouble, unread: self.unread > 0, resource },

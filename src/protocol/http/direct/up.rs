@@ -50,6 +50,12 @@ impl Exchange<'_> {
         if self.is_shut() {
             return Poll::Ready(Err(Trouble::Fenced));
         }
+        if !self.left
+            && let Some(right) = &self.right
+        {
+            // The upstream took nothing at once: since the right was confirmed, others have had their turn.
+            right.confirm().map_err(Trouble::NotSent)?;
+        }
         let written = match &mut self.upstream {
             Some(upstream) => ready!(Pin::new(&mut upstream.stream).poll_write(context, bytes)),
             None => Err(io::ErrorKind::NotConnected.into()),

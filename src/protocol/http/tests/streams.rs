@@ -582,3 +582,34 @@ fn a_head_request_has_an_answer_without_a_body() {
         }
     });
 }
+
+#[test]
+fn the_first_byte_of_a_stream_that_has_to_wait_is_confirmed_when_it_leaves() {
+    for speaks in [false, true] {
+        run(async {
+            let (mut near, mut target) = tokio::io::duplex(8);
+            tokio::io::AsyncWriteExt::write_all(&mut near, b"12345678").await.expect("there is room");
+            let world = to_http1(|change| change.dialled.push_back(near)).await;
+            if !world.http.direct.is_on() {
+                return;
+            }
+            let (mut sender, _connection) = client(world.address).await;
+            let (answer, mut body) = sender.send_request(put("/a", 3), false).expect("sent");
+            body.send_data("abc".into(), true).expect("data");
+            until("confirmed", || world.role.writes.confirms.get() > 0).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            if speaks {
+                tokio::io::AsyncWriteExt::write_all(&mut target, b"HTTP/").await.expect("there is room");
+            } else {
+                world.role.writes.unconfirmed.replace(Some(refusal(Reason::StaleEpoch)));
+                target.read_exact(&mut [0; 8]).await.expect("what was there before");
+            }
+            let refused = if speaks { "upstream_unreachable" } else { "stale_epoch" };
+            assert_eq!(answer.await.expect("an answer").headers()["fencing-refused"], refused);
+            world.role.until_settled(Settled::NothingLeft).await;
+            world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+        });
+    }
+}

@@ -390,3 +390,56 @@ fn a_read_ends_with_its_client() {
         assert_eq!(world.role.finished.borrow()[1], (Kind::Read, Outcome::Unknown));
     });
 }
+
+/// An upstream connection that takes nothing yet, and its other end.
+async fn full() -> (tokio::io::DuplexStream, tokio::io::DuplexStream) {
+    let (mut near, far) = tokio::io::duplex(8);
+    tokio::io::AsyncWriteExt::write_all(&mut near, b"12345678").await.expect("there is room");
+    (near, far)
+}
+
+/// Between the confirmation and the first byte others have their turn: the fence may move on, a lease may run out.
+#[test]
+fn a_first_byte_that_has_to_wait_is_confirmed_when_it_leaves() {
+    run(async {
+        let (near, mut target) = full().await;
+        let world = world(|change| change.dialled.push_back(near)).await;
+        if !world.http.direct.is_on() {
+            return;
+        }
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        until("confirmed", || world.role.writes.confirms.get() > 0).await;
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        world.role.writes.unconfirmed.replace(Some(refusal(Reason::StaleEpoch)));
+        tokio::io::AsyncReadExt::read_exact(&mut target, &mut [0; 8]).await.expect("what was there before");
+        let (head, _) = client.answer().await;
+        assert!(head.starts_with("http/1.1 412 "), "{head}");
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut target, &mut rest).await.expect("its end");
+        assert_eq!(String::from_utf8_lossy(&rest), "");
+        world.role.until_settled(Settled::NothingLeft).await;
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+    });
+}
+
+#[test]
+fn what_a_target_says_before_anything_has_left_is_no_answer() {
+    run(async {
+        let (near, mut target) = full().await;
+        let world = world(|change| change.dialled.push_back(near)).await;
+        if !world.http.direct.is_on() {
+            return;
+        }
+        let mut client = world.client().await;
+        tokio::io::AsyncWriteExt::write_all(&mut target, b"HTTP/").await.expect("there is room");
+        client.send(PUT).await;
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 502 ") && head.contains("upstream_unreachable"), "{head}");
+        assert!(body.contains(r#""outcome":"not_applied""#), "{body}");
+        world.role.until_settled(Settled::NothingLeft).await;
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+    });
+}

@@ -59,6 +59,9 @@ impl Exchange {
                 return Poll::Pending;
             };
             self.limits.answers();
+            if !self.left {
+                return Poll::Ready(broken("it spoke, or closed, before it was asked"));
+            }
             let came = buffer.filled();
             let part = match read {
                 Ok(()) if !came.is_empty() => self.take(came, now)?,

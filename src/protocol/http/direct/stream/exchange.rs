@@ -126,6 +126,14 @@ impl Exchange {
         self.poll_trouble(now, context).map(|trouble| Err(self.give_up(trouble)))
     }
 
+    /// Where the upstream took nothing at once: since the right was confirmed, others have had their turn.
+    pub(super) fn confirm_again(&self) -> Result<(), Trouble> {
+        match &self.right {
+            Some(right) if !self.left => right.confirm().map_err(Trouble::NotSent),
+            _ => Ok(()),
+        }
+    }
+
     pub(super) fn settle(&mut self, how: Settled, outcome: Outcome) {
         self.finish.ends_as(outcome);
         if let Some(right) = self.right.take() {
@@ -141,7 +149,7 @@ impl Exchange {
             true => self.settle(Settled::Lost, Outcome::Unknown),
             false => self.settle(Settled::NothingLeft, Outcome::NotApplied),
         }
-        trouble
+        if self.left { trouble } else { trouble.before_the_first_byte() }
     }
 
     /// Ready when the request has to be given up.

@@ -129,6 +129,7 @@ impl Exchange {
         if self.is_shut() {
             return Poll::Ready(Err(Trouble::Fenced));
         }
+        self.confirm_again()?;
         let written = match &mut self.upstream {
             Some(upstream) => std::task::ready!(self.body.poll_write(&[], &mut upstream.stream, context)),
             None => Err(io::ErrorKind::NotConnected.into()),
