@@ -78,6 +78,11 @@ impl Exchange<'_> {
         hurried && !matches!(self.down, Down::Whole)
     }
 
+    /// Whether the upstream is not looked at until the client has taken what waits for it.
+    pub(super) fn is_blind(&mut self) -> bool {
+        !self.out.waiting().is_empty() && !self.reads_on_without_its_client()
+    }
+
     /// Has the client take what waits for it.
     fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while !self.out.waiting().is_empty() {
@@ -213,7 +218,7 @@ impl Exchange<'_> {
     fn complete(&mut self, clean: bool) {
         self.down = Down::Whole;
         let upstream = self.upstream.take();
-        if self.sent {
+        if self.sent && !self.sent_unseen {
             match upstream {
                 Some(upstream) if self.stays && clean => {
                     self.http.direct.idle.give_back(upstream, self.now);

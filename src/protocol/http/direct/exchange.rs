@@ -74,6 +74,8 @@ pub struct Exchange<'a> {
     pub(super) left: bool,
     /// Whether all of it has.
     pub(super) sent: bool,
+    /// Whether the last of it left while the answer was not looked at: all of that may have been there before.
+    pub(super) sent_unseen: bool,
     /// Whether the upstream takes no more of it; its answer may be there all the same.
     pub(super) deaf: bool,
     pub(super) down: Down,
@@ -157,6 +159,7 @@ impl<'a> Exchange<'a> {
             unread,
             left: taken > 0,
             sent: took_all && unread == 0,
+            sent_unseen: false,
             deaf: false,
             down: Down::Head(Vec::new()),
             out: Backlog::default(),
@@ -184,9 +187,11 @@ impl<'a> Exchange<'a> {
             Poll::Ready(Err(trouble)) => return Poll::Ready(self.give_up(trouble)),
             Poll::Pending => {}
         }
+        let (had_been_sent, blind) = (self.sent, self.is_blind());
         if let Poll::Ready(Err(trouble)) = self.poll_up(context) {
             return Poll::Ready(self.give_up(trouble));
         }
+        self.sent_unseen |= blind && self.sent && !had_been_sent;
         self.poll_trouble(ticker, closing, context).map(|trouble| self.give_up(trouble))
     }
 
@@ -224,7 +229,7 @@ impl<'a> Exchange<'a> {
         if closing.watch(context) == Stage::Now {
             return Poll::Ready(Trouble::Closing);
         }
-        if !self.out.waiting().is_empty() {
+        if self.is_blind() {
             // A client that is slow is not the upstream's delay.
             return Poll::Pending;
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::support::{Raw, run, until, world};
 use crate::fence::{Outcome, Reason};
 use crate::protocol::right::Settled;
+use crate::protocol::signal::Ask;
 use crate::protocol::{CutReason, Kind};
 
 const SOON: Duration = Duration::from_millis(50);
@@ -209,4 +210,34 @@ fn a_slow_client_is_not_the_targets_delay() {
             until("answered", || world.role.finished.borrow().iter().any(|(_, how)| *how == Outcome::Answered)).await;
         });
     }
+}
+
+/// Else a client that reads nothing would keep a drain waiting for good.
+#[test]
+fn a_target_that_stalls_is_given_up_whatever_its_client_does_where_the_fence_hurries() {
+    run(async {
+        let (near, mut target) = tokio::io::duplex(16 * 1024);
+        let world = world(|change| {
+            change.dialled.push_back(near);
+            change.upstream.response_timeout = SOON * 10;
+        })
+        .await;
+        let fence = world.role.fence();
+        let mut client = world.client().await;
+        client.send(PUT).await;
+        let mut request = Vec::new();
+        while !request.ends_with(b"abc") {
+            tokio::io::AsyncReadExt::read_buf(&mut target, &mut request).await.expect("a request");
+        }
+        let write = async |target: &mut tokio::io::DuplexStream, bytes: &[u8]| {
+            let writing = tokio::io::AsyncWriteExt::write_all(target, bytes);
+            tokio::time::timeout(SOON * 4, writing).await.is_ok_and(|written| written.is_ok())
+        };
+        assert!(write(&mut target, b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await);
+        while write(&mut target, &[b'x'; 16 * 1024]).await {}
+        assert_eq!(world.role.settled(), []);
+        fence.ask(Ask::Hurry);
+        world.role.until_settled(Settled::Lost).await;
+        drop(client);
+    });
 }

@@ -443,3 +443,38 @@ fn what_a_target_says_before_anything_has_left_is_no_answer() {
         world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
     });
 }
+
+/// While a slow client is waited for, the answer is not read; all of it may lie there before the rest of the request leaves.
+#[test]
+fn an_answer_that_waited_for_its_client_while_the_rest_of_the_request_left_proves_nothing() {
+    run(async {
+        let (near, mut target) = tokio::io::duplex(16 * 1024);
+        let world = world(|change| change.dialled.push_back(near)).await;
+        if !world.http.direct.is_on() {
+            return;
+        }
+        let mut client = world.client().await;
+        client.send("PUT /a HTTP/1.1\r\nhost: db\r\ncontent-length: 6\r\n\r\nabc").await;
+        let mut request = Vec::new();
+        while !request.ends_with(b"abc") {
+            target.read_buf(&mut request).await.expect("a request");
+        }
+        let write = async |target: &mut tokio::io::DuplexStream, bytes: &[u8]| {
+            tokio::time::timeout(Duration::from_millis(200), target.write_all(bytes)).await.is_ok()
+        };
+        assert!(write(&mut target, b"HTTP/1.1 200 OK\r\n\r\n").await);
+        while write(&mut target, &[b'x'; 16 * 1024]).await {}
+        target.shutdown().await.expect("all of the answer is there");
+        client.send("def").await;
+        while !request.ends_with(b"abcdef") {
+            target.read_buf(&mut request).await.expect("the rest");
+        }
+        assert_eq!(world.role.settled(), []);
+        let (mut got, mut buffer) = (0, vec![0; 1 << 20]);
+        while world.role.settled().is_empty() {
+            got += client.socket.read(&mut buffer).await.expect("an answer");
+        }
+        assert!(got > 0);
+        assert_eq!(world.role.settled(), [Settled::Lost]);
+    });
+}
