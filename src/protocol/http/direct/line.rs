@@ -23,6 +23,9 @@ use crate::protocol::{Binding, CutReason, Decision, Held, Kind};
 /// A head that comes in more pieces is hyper's: here each look at one begins anew.
 const MOST_LOOKS: u32 = 8;
 
+/// Where so much of a held request has come, no more is read to see whether its client leaves.
+const MOST_HELD: usize = 16 * 1024;
+
 /// A client's connection between two requests.
 pub struct Line {
     pub stream: Stream,
@@ -254,11 +257,12 @@ impl Http {
             if closing.watch(context) == Stage::Now {
                 return Poll::Ready(None);
             }
-            if watches && let Poll::Ready(gone) = self.poll_gone(line, came, context) {
+            while watches && let Poll::Ready(gone) = self.poll_gone(line, came, context) {
                 if gone {
                     return Poll::Ready(None);
                 }
-                watches = false;
+                // Many clients send head and body apart: what has come since does not make the end of it unseen.
+                watches = came.body.bytes().len() + line.ahead.len() < MOST_HELD;
             }
             Poll::Pending
         })
@@ -278,7 +282,8 @@ impl Http {
         Some(())
     }
 
-    /// Whether a client whose request waits has gone. What it sends instead is kept; nothing is noticed beyond that.
+    /// Whether a client whose request waits has gone. What it sends instead is kept; beyond [`MOST_HELD`] nothing is
+    /// noticed.
     fn poll_gone(&self, line: &mut Line, came: &mut Came, context: &mut Context<'_>) -> Poll<bool> {
         const AHEAD: usize = 512;
         let mut space = [0; AHEAD];

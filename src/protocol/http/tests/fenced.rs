@@ -154,6 +154,29 @@ fn a_held_write_waits_and_goes_with_its_client() {
 }
 
 #[test]
+fn a_held_write_whose_body_came_after_its_head_goes_with_its_client() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (alive, gone) = tokio::sync::oneshot::channel::<()>();
+        let held = Box::pin(async move {
+            let _alive = alive;
+            std::future::pending::<()>().await;
+            Ok(())
+        });
+        world.role.next.borrow_mut().push_back(Decision::Hold(held));
+        let mut client = world.client().await;
+        let (head, body) = PUT.split_at(PUT.len() - 3);
+        client.send(head).await;
+        until("asked", || !world.role.paths.borrow().is_empty()).await;
+        client.send(body).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(client);
+        gone.await.expect_err("its place is given back");
+        world.role.until_finished(Kind::Write, Outcome::NotApplied).await;
+    });
+}
+
+#[test]
 fn a_hold_may_end_in_a_refusal() {
     run(async {
         let world = world(|_| {}).await;
