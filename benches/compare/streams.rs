@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::{self, SendRequest};
+use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::net::TcpStream;
 use tokio::task::{JoinSet, LocalSet};
@@ -67,6 +68,8 @@ async fn one_after_the_other(
         let request = http::Request::put(format!("http://{to}/orders/7")).body(());
         let mut request = request.map_err(|error| error.to_string())?;
         *request.headers_mut() = fields.clone();
+        // As h2load says it; a stream that does not takes another path, through hyper's client.
+        request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(BODY.len()));
         sender = sender.ready().await.map_err(|error| error.to_string())?;
         let (answer, mut body) = sender.send_request(request, false).map_err(|error| error.to_string())?;
         body.send_data(Bytes::from_static(&BODY), true).map_err(|error| error.to_string())?;
