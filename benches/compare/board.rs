@@ -28,6 +28,8 @@ impl Board {
 
     /// Says in the report what could not be measured.
     pub fn note(&mut self, text: String) {
+        // An answer's body can be of several lines, and the first says it.
+        let text = text.lines().next().unwrap_or_default().to_owned();
         eprintln!("  {text}");
         self.notes.push(text);
     }
@@ -56,16 +58,9 @@ impl Board {
     pub fn ratios(&self, ours: &[&str], others: &[&str], columns: &[Column]) -> String {
         let mut text = heading("ratio", columns);
         for (own, other) in ours.iter().flat_map(|own| others.iter().map(move |other| (own, other))) {
-            text.push_str(&self.ratio_row(own, other, columns));
+            let cells = columns.iter().map(|column| show(&self.ratio(&column.measure, own, other), 2));
+            row(&mut text, &format!("{own} ÷ {other}"), cells);
         }
-        text
-    }
-
-    /// One more row of such a table.
-    pub fn ratio_row(&self, own: &str, other: &str, columns: &[Column]) -> String {
-        let mut text = String::new();
-        let cells = columns.iter().map(|column| show(&self.ratio(&column.measure, own, other), 2));
-        row(&mut text, &format!("{own} ÷ {other}"), cells);
         text
     }
 

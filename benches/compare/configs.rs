@@ -42,7 +42,9 @@ http {{
     )
 }
 
-/// HAProxy takes HTTP/1 and HTTP/2 at one address.
+/// HAProxy takes HTTP/1 and HTTP/2 at one address. It runs as it comes: its default buffers, and no `option splice-auto`.
+/// Only its connections to the upstream are kept, as everybody's are: it would close them with a quarter of its descriptors
+/// in use, and those that were idle for five seconds, and with thousands its ports then run out, which it answers with 503.
 pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
     let Shape { workers, upstream, .. } = shape;
     let version = if shape.http2 { " proto h2" } else { "" };
@@ -50,6 +52,7 @@ pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
         "global
   nbthread {workers}
   maxconn 9700
+  tune.pool-high-fd-ratio 100
 defaults
   mode http
   timeout connect 5s
@@ -60,7 +63,7 @@ frontend door
   http-request return status 412 if {{ req.hdr_val(x-epoch) lt 5 }}
   default_backend target
 backend target
-  server upstream {upstream}{version}
+  server upstream {upstream}{version} pool-purge-delay 1h
 "
     )
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::board::{Board, median, show};
 use crate::http2;
+use crate::stalled;
 use crate::targets::UNGATED;
 use crate::two_cores;
 
@@ -29,7 +30,42 @@ pub struct Reached {
     /// The median as a part of the bound: above one it is missed.
     pub of_bound: f64,
     /// In a word.
-    pub word: &'static str,
+    pub word: Word,
+}
+
+/// What a run says of a goal, by the whole range of its repetitions.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// All of them reach what is hoped for.
+    Aim,
+    /// All of them reach what is required.
+    Met,
+    /// Some do and some don't.
+    Undecided,
+    /// None does.
+    Missed,
+}
+
+impl Word {
+    /// What it is called; the picture's colours have the same names.
+    pub fn name(self) -> &'static str {
+        match self {
+            Word::Aim => "aim",
+            Word::Met => "met",
+            Word::Undecided => "undecided",
+            Word::Missed => "missed",
+        }
+    }
+
+    /// Its sign, for who sees no colours.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Word::Aim => "★",
+            Word::Met => "✓",
+            Word::Undecided => "?",
+            Word::Missed => "✗",
+        }
+    }
 }
 
 impl Goal {
@@ -40,14 +76,26 @@ impl Goal {
             None => board.of(&self.measure, self.own).to_vec(),
         };
         let middle = median(&samples)?;
-        let within = |bound: f64| if self.more { middle >= bound } else { middle <= bound.max(SELDOM) };
-        let word = match (within(self.required), within(self.aim)) {
-            (true, true) => "aim",
-            (true, false) => "required",
-            (false, _) => "missed",
+        let within = |bound: f64, value: f64| if self.more { value >= bound } else { value <= bound.max(SELDOM) };
+        let valid = || samples.iter().filter(|sample| sample.is_finite());
+        let all = |bound: f64| valid().all(|&sample| within(bound, sample));
+        let word = match (all(self.aim), all(self.required), valid().any(|&sample| within(self.required, sample))) {
+            (true, true, _) => Word::Aim,
+            (_, true, _) => Word::Met,
+            (_, _, true) => Word::Undecided,
+            _ => Word::Missed,
         };
         let of_bound = if self.more { self.required / middle } else { middle / self.required };
         Some(Reached { shown: show(&samples, self.digits()), of_bound, word })
+    }
+
+    /// The bound, with its direction.
+    pub fn bound(&self) -> String {
+        format!("{} {:.*}", self.sign(), self.digits(), self.required)
+    }
+
+    fn sign(&self) -> char {
+        if self.more { '≥' } else { '≤' }
     }
 
     fn digits(&self) -> usize {
@@ -84,7 +132,7 @@ pub fn all() -> Vec<Goal> {
         add("allocations", "allocations", own, None, [4.0, 0.0]);
         add("added p50 at 4,000 a second", "paced added", own, Some("haproxy"), [1.1, 0.95]);
         add("KiB of an idle connection", "memory each", own, None, [4.0, 1.5]);
-        add("KiB of a stalled upload", "stalled", own, None, [64.0, 16.0]);
+        add("KiB of a stalled upload of 16 MiB", stalled::LONG_BODY, own, None, [64.0, 16.0]);
         add("CPU, 10 streams, HTTP/2 to HTTP/1.1", http2::TO_HTTP1, own, Some("haproxy"), [1.1, 1.0]);
         add("CPU, 10 streams, HTTP/2 to HTTP/2", http2::TO_HTTP2, own, Some("haproxy"), [1.1, 1.0]);
         add("CPU of 1 GiB", "gib cpu", own, Some("haproxy"), [0.95, 0.7]);
@@ -94,21 +142,31 @@ pub fn all() -> Vec<Goal> {
     goals
 }
 
+const LEGEND: &str = "
+*aim*, *met*: every repetition reached what is hoped for, or required. *undecided*: some reached what is required, and some
+did not; the median alone would say more than was measured. *missed*: none did. What ran once has no range, and its word says
+less.
+";
+
 /// The table of those that were measured; nothing where none was.
 pub fn table(board: &Board) -> String {
     let mut text = String::new();
     for goal in all() {
         let Some(reached) = goal.reached(board) else { continue };
-        let (sign, digits) = (if goal.more { '≥' } else { '≤' }, if goal.digits() == 0 { 0 } else { 2 });
-        let word = if reached.word == "missed" { "**missed**" } else { reached.word };
+        let (sign, digits, name) = (goal.sign(), goal.digits(), reached.word.name());
+        let word = if reached.word == Word::Missed { format!("**{name}**") } else { name.to_owned() };
         let _ = writeln!(
             text,
-            "| {} | {sign} {:.digits$} | {sign} {:.digits$} | {} | {word} |",
-            goal.what, goal.required, goal.aim, reached.shown
+            "| {} | {} | {sign} {:.digits$} | {} | {word} |",
+            goal.what,
+            goal.bound(),
+            goal.aim,
+            reached.shown
         );
     }
     if text.is_empty() {
         return text;
     }
+    text += LEGEND;
     format!("| goal | required | aim | measured | reached |\n|---|---|---|---|---|\n{text}")
 }

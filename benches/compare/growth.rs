@@ -67,7 +67,7 @@ pub fn resources(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -
     ];
     let rows: Vec<&str> = names.iter().map(String::as_str).collect();
     format!(
-        "Resources of a guard, {CONNECTIONS} connections with a resource each, 100 B\n\n{}\n",
+        "Resources of a guard, {CONNECTIONS} connections with a resource each, 100 B (CPU: n = {repeat}; instructions: n = 1)\n\n{}\n",
         board.rows("resources", &rows, &columns)
     )
 }
@@ -118,16 +118,16 @@ pub fn connections(plan: &Plan, folder: &Path, cores: [&[usize]; 2], board: &mut
     let repeat = plan.repeat.min(3);
     // Each has an upstream of its own, in a process of its own: all of these connections need descriptors there.
     let [proxy, others] = cores;
-    let apart = [("haproxy", 1024), ("guard", usize::MAX)].map(|(name, most)| {
+    let apart = ["haproxy", "guard"].map(|name| {
         let upstream = Apart::start(others);
         let field = Field::of(&folder.join(name), &Shape::plain(proxy, upstream.address), &[name]);
-        (field, upstream, most)
+        (field, upstream)
     });
     for repetition in 1..=repeat {
         for scene in &BUSY {
-            // HAProxy, set up as it is here, answers some of so many with 503.
-            let apart = apart.iter().filter(|(_, _, most)| scene.connections <= *most);
-            let targets = apart.flat_map(|(field, ..)| &field.targets).filter(|target| target.process.is_some());
+            let mut apart = [&apart[0], &apart[1]];
+            apart.rotate_left(repetition % 2);
+            let targets = apart.iter().flat_map(|(field, _)| &field.targets).filter(|target| target.process.is_some());
             let line = http1::turn(plan, scene, targets, board);
             eprintln!("connections {repetition}/{repeat}, {}, µs of CPU a request:{line}", scene.name);
         }
@@ -135,7 +135,7 @@ pub fn connections(plan: &Plan, folder: &Path, cores: [&[usize]; 2], board: &mut
     let columns =
         BUSY.map(|scene| Column { measure: format!("cpu {}", scene.name), heading: scene.name.to_owned(), digits: 1 });
     format!(
-        "Busy connections: CPU of a PUT, µs, 100 B\n\n{}\n{}\n",
+        "Busy connections: CPU of a PUT, µs, 100 B (n = {repeat})\n\n{}\n{}\n",
         board.table(&["haproxy", "guard"], &columns),
         board.ratios(&["guard"], &["haproxy"], &columns)
     )

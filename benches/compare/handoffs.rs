@@ -109,9 +109,12 @@ pub fn run(plan: &Plan, upstream: SocketAddr, cores: [&[usize]; 2], board: &mut 
     let costs =
         [column("epochs cpu", "CPU of a PUT at the guard, µs", 1), column("epochs refused", "refused as stale, ‰", 2)];
     format!(
-        "Handoffs with etcd, {RATE} writes a second at even times, from the intended time to the answer\n\n{}\n\
-         Epochs of the resource that is written to, 16 connections, 100 B\n\n{}\n",
+        "Handoffs with etcd, {RATE} writes a second at even times, from the intended time to the answer (n = {}; the \
+         median of all writes: n = 1)\n\n{}\n\
+         Epochs of the resource that is written to, 16 connections, 100 B (n = {})\n\n{}\n",
+        plan.repeat * 4,
         board.rows("where they wait", &WAITS.map(|(name, _)| name), &waited),
+        plan.repeat.min(3),
         board.rows("epochs", &[NONE, HUNDRED], &costs)
     )
 }

@@ -6,7 +6,7 @@ use crate::Plan;
 use crate::board::{Board, Column};
 use crate::load::Load;
 use crate::measure;
-use crate::targets::{Field, Target, UNGATED};
+use crate::targets::{Field, Target};
 use crate::wire::Request;
 
 /// One kind of load.
@@ -29,7 +29,7 @@ pub const LEAST: usize = 3000;
 pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     for repetition in 1..=plan.repeat {
         for scene in &SCENES {
-            let line = turn(plan, scene, field.targets.iter().chain(&field.ungated), board);
+            let line = turn(plan, scene, field.in_turn(repetition), board);
             eprintln!("http1 {repetition}/{}, {}, µs of CPU a request:{line}", plan.repeat, scene.name);
         }
     }
@@ -41,16 +41,18 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
         };
         SCENES.iter().map(column).collect()
     };
-    let targets: Vec<&str> = field.targets.iter().chain(&field.ungated).map(|target| target.name).collect();
+    let targets = field.names();
     let cpu = columns("cpu", 1);
     format!(
-        "CPU of a PUT, µs (connections × body; median, least–greatest of {} times {:?})\n\n{}\n{}\nRequests a second\n\n{}\n\
-         Median latency at that load, µs\n\n{}\n",
+        "CPU of a PUT, µs (connections × body; median, least–greatest; n = {}, {:?} each)\n\n{}\n{}\nRequests a second (n = {})\n\n{}\n\
+         Median latency at that load, µs (n = {})\n\n{}\n",
         plan.repeat,
         plan.window,
         board.table(&targets[1..], &cpu),
-        board.ratios(&crate::OURS, &crate::PEERS, &cpu) + &board.ratio_row("guard", UNGATED, &cpu),
+        board.ratios(&crate::OURS, &crate::PEERS, &cpu),
+        plan.repeat,
         board.table(&targets, &columns("rate", 0)),
+        plan.repeat,
         board.table(&targets, &columns("p50", 0)),
     )
 }

@@ -10,7 +10,7 @@ use crate::measure;
 use crate::running::{find, launch};
 use crate::shape::Shape;
 use crate::support::process::LONG;
-use crate::targets::{Field, Target};
+use crate::targets::{Field, Target, in_turn};
 use crate::upstream2;
 
 /// Of one run; the connections' beginning is part of it.
@@ -30,8 +30,9 @@ pub fn run(plan: &Plan, field: &Field, folder: &Path, cores: [&[usize]; 2], boar
     let to_http1 = table(plan, &field.targets, TO_HTTP1, folder, board);
     let to_http2 = table(plan, &both.targets, TO_HTTP2, folder, board);
     format!(
-        "HTTP/2 to the proxy, HTTP/1.1 to the upstream, 100 B\n\n{to_http1}\nHTTP/2 to the proxy and to the upstream, \
-         100 B (nginx cannot)\n\n{to_http2}\n"
+        "HTTP/2 to the proxy, HTTP/1.1 to the upstream, 100 B (n = {n})\n\n{to_http1}\nHTTP/2 to the proxy and to the upstream, \
+         100 B (n = {n}; nginx cannot)\n\n{to_http2}\n",
+        n = plan.repeat
     )
 }
 
@@ -44,7 +45,7 @@ fn table(plan: &Plan, targets: &[Target], measure: &str, folder: &Path, board: &
     fs::write(&body, [b'.'; 100]).expect("it is in a temporary folder");
     for repetition in 1..=plan.repeat {
         let mut line = String::new();
-        for target in targets {
+        for target in in_turn(targets, repetition) {
             let (Some(_), Some(process)) = (target.http2, target.process) else { continue };
             // What connecting costs is measured with a few, and taken off.
             let cpu = [FEW, REQUESTS].map(|count| {

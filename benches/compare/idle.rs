@@ -41,7 +41,7 @@ pub fn run(field: &Field, board: &mut Board) -> String {
         column("memory each", format!("KiB each, from {FEW} to {many}"), 2),
     ];
     let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
-    format!("Idle connections (memory is PSS, after what ran before)\n\n{}\n", board.table(&names, &columns))
+    format!("Idle connections (memory is PSS, after what ran before; n = 1)\n\n{}\n", board.table(&names, &columns))
 }
 
 fn once(target: &Target, many: usize) -> Result<[f64; 3], String> {

@@ -4,7 +4,7 @@ use crate::Plan;
 use crate::board::{Board, Column};
 use crate::load::Load;
 use crate::measure;
-use crate::targets::{Field, Target};
+use crate::targets::{Field, Target, in_turn};
 use crate::wire::Request;
 
 const BODY: u64 = 1 << 30;
@@ -14,7 +14,7 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     let repeat = plan.repeat.min(3);
     for repetition in 1..=repeat {
         let mut line = String::new();
-        for target in &field.targets {
+        for target in in_turn(&field.targets, repetition) {
             let (cpu, rate) = once(target).unwrap_or_else(|error| {
                 board.note(format!("{} with 1 GiB: {error}", target.name));
                 (f64::NAN, f64::NAN)
@@ -32,7 +32,11 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     let cpu = [column("gib cpu", "CPU, s", 2)];
     let both = [column("gib cpu", "CPU, s", 2), column("gib rate", "MiB/s", 0)];
     let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
-    format!("A PUT of 1 GiB\n\n{}\n{}\n", board.table(&names, &both), board.ratios(&crate::OURS, &crate::PEERS, &cpu))
+    format!(
+        "A PUT of 1 GiB (n = {repeat})\n\n{}\n{}\n",
+        board.table(&names, &both),
+        board.ratios(&crate::OURS, &crate::PEERS, &cpu)
+    )
 }
 
 fn once(target: &Target) -> Result<(f64, f64), String> {

@@ -1,7 +1,7 @@
 //! epochgate beside nginx, HAProxy and Envoy, in one run on one machine: `make bench` (docs/performance.md).
 //!
-//! Every proxy has the first core for itself and one worker; the load and the upstream share the second. Repetitions
-//! are interleaved target by target, and ratios are taken within a repetition, so that what else the machine does meets
+//! The proxies are on the first core, one worker each: one is under load at a time, and the others idle. The load and the
+//! upstream share the second. Repetitions are interleaved target by target, each beginning with another, and ratios are taken within a repetition, so that what else the machine does meets
 //! all of them. It prints; nothing is asserted. What is not on the machine is left out, and said.
 
 #[path = "../../tests/support/mod.rs"]
@@ -24,6 +24,7 @@ mod measure;
 mod paced;
 mod picture;
 mod pin;
+mod place;
 mod report;
 mod running;
 mod shape;
@@ -40,7 +41,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use board::Board;
-use report::Place;
+use place::Place;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use shape::Shape;
 use targets::Field;
@@ -90,6 +91,13 @@ fn main() {
         return Apart::be();
     }
     let plan = Plan::of_environment();
+    if !plan.only.is_empty() && report::renews() {
+        eprintln!(
+            "PAGE= and SVG= are renewed by a whole run, since what ONLY= leaves out would be lost from them: leave ONLY= out, \
+             or both of them, and take the tables from standard output"
+        );
+        std::process::exit(2);
+    }
     let cores = pin::cores();
     let &[proxy, others, ..] = &cores[..] else {
         eprintln!("two cores are needed: one for the proxy, one for the load and the upstream");

@@ -7,7 +7,7 @@ use crate::Plan;
 use crate::board::{Board, Column};
 use crate::load::Load;
 use crate::measure;
-use crate::targets::{Field, Target};
+use crate::targets::{Field, Target, in_turn};
 use crate::wire::Request;
 
 const RATE: f64 = 4000.0;
@@ -16,8 +16,8 @@ const RATE: f64 = 4000.0;
 pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
     for repetition in 1..=plan.repeat {
         let mut line = String::new();
-        let mut direct = f64::NAN;
-        for target in &field.targets {
+        let (mut direct, mut medians) = (f64::NAN, Vec::new());
+        for target in in_turn(&field.targets, repetition) {
             let [median, late, cpu] = once(plan, target).unwrap_or_else(|error| {
                 board.note(format!("{} at {RATE} a second: {error}", target.name));
                 [f64::NAN; 3]
@@ -26,11 +26,12 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
                 direct = median;
             }
             board.add("paced p50", target.name, median);
-            board.add("paced added", target.name, median - direct);
+            medians.push((target.name, median));
             board.add("paced p99", target.name, late);
             board.add("paced cpu", target.name, cpu);
             line.push_str(&format!("  {} {median:.0}", target.name));
         }
+        medians.iter().for_each(|(name, median)| board.add("paced added", name, median - direct));
         eprintln!("paced {repetition}/{}, median µs:{line}", plan.repeat);
     }
     let column =
@@ -41,11 +42,13 @@ pub fn run(plan: &Plan, field: &Field, board: &mut Board) -> String {
         column("paced p99", "p99, µs", 0),
         column("paced cpu", "CPU of a request, µs", 1),
     ];
+    let ratios = [column("paced added", "added p50", 2), column("paced cpu", "CPU of a request", 2)];
     let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
     format!(
-        "{RATE} requests a second at random times, 16 connections, 100 B\n\n{}\n{}\n",
+        "{RATE} requests a second at random times, 16 connections, 100 B (n = {})\n\n{}\n{}\n",
+        plan.repeat,
         board.table(&names, &all),
-        board.ratios(&crate::OURS, &crate::PEERS, &all[1..2])
+        board.ratios(&crate::OURS, &crate::PEERS, &ratios)
     )
 }
 

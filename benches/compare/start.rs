@@ -34,7 +34,8 @@ pub fn run(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -> Stri
     let guard = pair.side(Role::Guard);
     let read = Request::get(guard.listen, "");
     let write = Request::put(guard.listen, 100, &fields);
-    for _ in 0..plan.repeat.max(3) {
+    let repeat = plan.repeat.max(3);
+    for _ in 0..repeat {
         for (peer, program, plan) in &peers {
             let request = Request::get(plan.listen, EPOCH);
             let first = first_answer(|| plan.launch_only(program, &Wrap::none()), plan.listen, &request);
@@ -52,7 +53,7 @@ pub fn run(plan: &Plan, folder: &Path, shape: &Shape, board: &mut Board) -> Stri
     let column = |measure: &str, heading: &str| Column { measure: measure.into(), heading: heading.into(), digits: 1 };
     let columns = [column(READ, "first read, ms"), column(WRITE, "first write, ms")];
     format!(
-        "Cold start, from the start of the process to the first 200\n\n{}\n{}\n",
+        "Cold start, from the start of the process to the first 200 (n = {repeat}, in the order of the table)\n\n{}\n{}\n",
         board.table(&["nginx", "haproxy", "envoy", "guard"], &columns),
         board.ratios(&["guard"], &crate::PEERS, &columns[..1]),
     )

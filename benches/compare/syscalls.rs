@@ -37,7 +37,7 @@ pub fn run(field: &Field, folder: &Path, cores: &[usize], board: &mut Board) -> 
     }
     let columns = BODIES.map(|(_, name)| Column { measure: format!("calls {name}"), heading: name.into(), digits: 2 });
     let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
-    format!("System calls of a PUT, 16 connections\n\n{}\n", board.table(&names, &columns))
+    format!("System calls of a PUT, 16 connections (n = 1)\n\n{}\n", board.table(&names, &columns))
 }
 
 fn once(target: &Target, process: u32, body: u64, folder: &Path, cores: &[usize]) -> Result<f64, String> {

@@ -101,6 +101,23 @@ impl Field {
         field
     }
 
+    /// Those of a repetition, in its order; the guard without its gate next to the one with it, before it every other
+    /// time.
+    pub fn in_turn(&self, repetition: usize) -> Vec<&Target> {
+        let mut order = in_turn(&self.targets, repetition);
+        if let (Some(ungated), Some(guard)) =
+            (&self.ungated, order.iter().position(|target| target.name == Role::Guard.name()))
+        {
+            order.insert(guard + repetition % 2, ungated);
+        }
+        order
+    }
+
+    /// Their names, in the order of the tables.
+    pub fn names(&self) -> Vec<&'static str> {
+        self.in_turn(0).iter().map(|target| target.name).collect()
+    }
+
     /// Starts the guard with its gate compiled out too.
     pub fn add_ungated(&mut self, folder: &Path, shape: &Shape) {
         match ungated() {
@@ -110,14 +127,40 @@ impl Field {
                 self.ungated = Some(Target { name: UNGATED, ..Target::ours(&mut pair, Role::Guard) });
                 self._pairs.push(pair);
             }
-            None => self.missing.push(format!("{UNGATED}: `make bench` builds it, and nothing else does")),
+            None => self.missing.push(format!("{UNGATED}: {UNGATED_MISSING}")),
         }
     }
 }
 
-/// The program without the gate.
+/// Each repetition begins with another target, so that none is always after the same one.
+pub fn in_turn(targets: &[Target], repetition: usize) -> Vec<&Target> {
+    let mut order: Vec<&Target> = targets.iter().collect();
+    if !order.is_empty() {
+        order.rotate_left(repetition % targets.len());
+    }
+    order
+}
+
+/// The program without the gate; none where what is measured is not of the same build.
 pub fn ungated() -> Option<PathBuf> {
-    std::env::var_os("EPOCHGATE_UNGATED").map(PathBuf::from)
+    let program = PathBuf::from(std::env::var_os("EPOCHGATE_UNGATED")?);
+    is_of_this_build(&program).then_some(program)
+}
+
+/// Why there is none.
+pub const UNGATED_MISSING: &str =
+    "left out: only `make bench` builds it, and beside another binary (`EPOCHGATE_TESTED`) it is not of the same code";
+
+/// Whether what is measured is not what `make bench` has just built.
+pub fn is_another() -> bool {
+    let ungated = std::env::var_os("EPOCHGATE_UNGATED").map(PathBuf::from);
+    std::env::var_os("EPOCHGATE_TESTED").is_some() && !ungated.is_some_and(|ungated| is_of_this_build(&ungated))
+}
+
+/// Where `make bench` puts both, the one with the gate is in the next folder.
+fn is_of_this_build(ungated: &Path) -> bool {
+    let measured = ungated.parent().and_then(Path::parent).map(|folder| folder.join("release/measured"));
+    measured.is_some() && measured == std::env::var_os("EPOCHGATE_TESTED").map(PathBuf::from)
 }
 
 /// Another proxy.

@@ -23,7 +23,7 @@ pub fn run(plan: &Plan, folder: &Path, cores: &[usize], board: &mut Board) -> St
     let shape = Shape { workers: 2, ..Shape::plain(cores, upstream::start(cores)) };
     let field = Field::start(folder, &shape);
     for repetition in 1..=plan.repeat {
-        let line = http1::turn(plan, &SCENE, &field.targets, board);
+        let line = http1::turn(plan, &SCENE, field.in_turn(repetition), board);
         eprintln!("two cores {repetition}/{}, µs of CPU a request:{line}", plan.repeat);
     }
     let column =
@@ -31,8 +31,9 @@ pub fn run(plan: &Plan, folder: &Path, cores: &[usize], board: &mut Board) -> St
     let columns = [column(RATE, "requests a second", 0), column(CPU, "CPU of a PUT, µs", 1)];
     let names: Vec<&str> = field.targets.iter().map(|target| target.name).collect();
     format!(
-        "Two workers, two cores, nothing pinned, {} connections, 100 B\n\n{}\n{}\n",
+        "Two workers, two cores, nothing pinned, {} connections, 100 B (n = {})\n\n{}\n{}\n",
         SCENE.connections,
+        plan.repeat,
         board.table(&names, &columns),
         board.ratios(&crate::OURS, &crate::PEERS, &columns)
     )
