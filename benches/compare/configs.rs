@@ -43,8 +43,9 @@ http {{
 }
 
 /// HAProxy takes HTTP/1 and HTTP/2 at one address. It runs as it comes: its default buffers, and no `option splice-auto`.
-/// Only its connections to the upstream are kept, as everybody's are: it would close them with a quarter of its descriptors
-/// in use, and those that were idle for five seconds, and with thousands its ports then run out, which it answers with 503.
+/// Only that it keeps and reuses connections to the upstream is set, as everybody does: by default a client's first request
+/// opens another beside those that are idle, and with 9,500 the limit that follows from `maxconn` is passed, which it answers
+/// with 503; and it closes idle ones after five seconds, and with a quarter of its descriptors in use.
 pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
     let Shape { workers, upstream, .. } = shape;
     let version = if shape.http2 { " proto h2" } else { "" };
@@ -55,6 +56,7 @@ pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
   tune.pool-high-fd-ratio 100
 defaults
   mode http
+  http-reuse always
   timeout connect 5s
   timeout client 1h
   timeout server 1h

@@ -108,7 +108,7 @@ impl Field {
         if let (Some(ungated), Some(guard)) =
             (&self.ungated, order.iter().position(|target| target.name == Role::Guard.name()))
         {
-            order.insert(guard + repetition % 2, ungated);
+            order.insert(guard + (repetition + 1) % 2, ungated);
         }
         order
     }
