@@ -44,11 +44,12 @@ http {{
 
 /// HAProxy takes HTTP/1 and HTTP/2 at one address. It runs as it comes: its default buffers, and no `option splice-auto`.
 /// Only that it keeps and reuses connections to the upstream is set, as everybody does: by default a client's first request
-/// opens another beside those that are idle, and with 9,500 the limit that follows from `maxconn` is passed, which it answers
-/// with 503; and it closes idle ones after five seconds, and with a quarter of its descriptors in use.
+/// opens another beside those that are idle, and with 9,500 it answers some with 503 (probably past the limit of descriptors that
+/// follows from `maxconn`; its log says only that the connection failed at once); and it closes idle ones after five seconds, and with a quarter of its descriptors in use.
+/// To an HTTP/2 upstream, where no part has so many, the reuse is its default.
 pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
     let Shape { workers, upstream, .. } = shape;
-    let version = if shape.http2 { " proto h2" } else { "" };
+    let (version, reuse) = if shape.http2 { (" proto h2", "safe") } else { ("", "always") };
     format!(
         "global
   nbthread {workers}
@@ -56,7 +57,7 @@ pub fn haproxy(listen: SocketAddr, shape: &Shape) -> String {
   tune.pool-high-fd-ratio 100
 defaults
   mode http
-  http-reuse always
+  http-reuse {reuse}
   timeout connect 5s
   timeout client 1h
   timeout server 1h

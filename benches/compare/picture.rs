@@ -58,7 +58,7 @@ fn legend(text: &mut String) {
     const MEANINGS: [(Word, &str); 4] = [
         (Word::Aim, "the aim, in every repetition"),
         (Word::Met, "met in every repetition"),
-        (Word::Undecided, "some met it, some did not"),
+        (Word::Undecided, "some met it"),
         (Word::Missed, "missed by all"),
     ];
     let mut x = 20;
