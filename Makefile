@@ -59,7 +59,7 @@ WINDOW ?= 1
 ONLY ?=
 SVG ?=
 PAGE ?=
-TARGET := $(or $(CARGO_TARGET_DIR),target)
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 
 bench: ## beside nginx, HAProxy and Envoy: REPEAT=4 times WINDOW=1 seconds each; ONLY="http1 idle": only those parts; SVG=file, PAGE=file: a picture, and the tables in a page
 	@tools/fetch protoc
