@@ -32,6 +32,17 @@ pub(super) enum Down {
     Whole,
 }
 
+impl From<Framing> for Down {
+    fn from(framing: Framing) -> Down {
+        match framing {
+            Framing::None => Down::Whole,
+            Framing::Length(length) => Down::Length(length),
+            Framing::Chunked => Down::Chunked(Chunks::default()),
+            Framing::UntilClose => Down::UntilClose,
+        }
+    }
+}
+
 impl Exchange<'_> {
     /// Has the answer come, and hands it on; ready when all of it has been.
     pub(super) fn poll_down(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
@@ -165,12 +176,7 @@ impl Exchange<'_> {
         let passed = said.refused.as_deref().and_then(refuse::outcome_of_passed_refusal);
         (self.no_answer, self.outcome) = self.http.meaning(self.write, said.status, passed);
         self.stays = said.stays;
-        self.down = match said.framing {
-            Framing::None => Down::Whole,
-            Framing::Length(length) => Down::Length(length),
-            Framing::Chunked => Down::Chunked(Chunks::default()),
-            Framing::UntilClose => Down::UntilClose,
-        };
+        self.down = said.framing.into();
     }
 
     /// Takes in a part of the answer's body, and hands it on after `before`.

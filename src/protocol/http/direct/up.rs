@@ -11,13 +11,18 @@ use super::super::forward::Trouble;
 use super::exchange::Exchange;
 use super::scratch::Scratch;
 use crate::fence::Outcome;
-use crate::protocol::signal::Ask;
+use crate::protocol::right::Keeper;
+use crate::protocol::signal::{Ask, Signal};
+
+/// Whether nothing more may leave of what has this keeper and this signal: asked before every part, on both protocols.
+pub fn is_shut(keeper: Option<&dyn Keeper>, signal: Option<&Signal>) -> bool {
+    keeper.is_some_and(|keeper| !keeper.may_send()) || signal.is_some_and(|signal| signal.asked() >= Ask::CutHalfSent)
+}
 
 impl Exchange<'_> {
     /// Whether nothing more of the request may leave.
     fn is_shut(&self) -> bool {
-        self.keeper.as_ref().is_some_and(|keeper| !keeper.may_send())
-            || self.signal.as_ref().is_some_and(|signal| signal.asked() >= Ask::CutHalfSent)
+        is_shut(self.keeper.as_deref(), self.signal.as_ref())
     }
 
     /// Has the request leave; ready when there is no more to be done about it.

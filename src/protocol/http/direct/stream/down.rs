@@ -11,8 +11,7 @@ use tokio::time::Instant;
 
 use super::super::super::forward::Trouble;
 use super::super::super::refuse;
-use super::super::answer::{self, Fields, Framing, Read};
-use super::super::chunks::Chunks;
+use super::super::answer::{self, Fields, Read};
 use super::super::down::{Down, LARGEST_HEAD};
 use super::super::scratch::Scratch;
 use super::exchange::Exchange;
@@ -130,12 +129,7 @@ impl Exchange {
         let passed = said.refused.as_deref().and_then(refuse::outcome_of_passed_refusal);
         (self.no_answer, self.outcome) = self.http.meaning(self.write, said.status, passed);
         self.stays = said.stays;
-        self.down = match said.framing {
-            Framing::None => Down::Whole,
-            Framing::Length(length) => Down::Length(length),
-            Framing::Chunked => Down::Chunked(Chunks::default()),
-            Framing::UntilClose => Down::UntilClose,
-        };
+        self.down = said.framing.into();
     }
 
     /// Takes in a part of the answer's body.

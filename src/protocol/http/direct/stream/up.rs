@@ -13,10 +13,10 @@ use tokio::time::Instant;
 
 use super::super::super::body::Spoilt;
 use super::super::super::forward::Trouble;
+use super::super::up::is_shut;
 use super::exchange::Exchange;
 use crate::fence::Outcome;
 use crate::net::Stream;
-use crate::protocol::signal::Ask;
 
 /// So much of a body is taken from its client at a time: what is taken may be followed by as much again.
 const MOST_AHEAD: usize = 64 * 1024;
@@ -100,8 +100,7 @@ impl Body {
 impl Exchange {
     /// Whether nothing more of the request may leave.
     fn is_shut(&self) -> bool {
-        self.keeper.as_ref().is_some_and(|keeper| !keeper.may_send())
-            || self.signal.as_ref().is_some_and(|signal| signal.asked() >= Ask::CutHalfSent)
+        is_shut(self.keeper.as_deref(), self.signal.as_ref())
     }
 
     /// Has the request leave; ready when there is no more to be done about it.
