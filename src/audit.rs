@@ -5,7 +5,6 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::net::SocketAddr;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,6 +18,7 @@ use crate::config::resolved::{Audit as Settings, AuditOutput};
 use crate::event::{By, Event, Sink};
 use crate::fence::{Epoch, Moment, Outcome, Reason, Refusal, Resource, WriterId};
 use crate::lines::{Form, Lines};
+use crate::peer::Peer;
 
 /// The longest path in a record, in bytes, escapes included.
 pub const PATH_BYTES: usize = 256;
@@ -139,7 +139,7 @@ struct Record<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     door: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    peer: Option<SocketAddr>,
+    peer: Option<Peer>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -205,7 +205,7 @@ impl<'a> Record<'a> {
         Record { resource: Some(resource), epoch, reason, outcome, ..self }
     }
 
-    fn request(self, listener: &'a str, peer: SocketAddr, method: &str, path: &str) -> Record<'a> {
+    fn request(self, listener: &'a str, peer: Peer, method: &str, path: &str) -> Record<'a> {
         let path = path.split(['?', '#']).next().unwrap_or_default();
         Record {
             listener: Some(listener),

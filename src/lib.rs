@@ -18,11 +18,13 @@
 //! | [`worker`] | one a core: listeners, gates, connections | roles, protocols |
 //! | [`guard`], [`stamp`] | the two roles: facts in, decision out ([`roles`]: what they share) | `protocol`, `fence` |
 //! | [`protocol`] | what a protocol asks of a role, and the right to send a write; HTTP | `fence` |
-//! | [`net`] | sockets | nothing |
+//! | [`net`] | sockets | `peer` |
+//! | [`tls`] | certificates and keys, made into what a session needs | `config`, `peer` |
+//! | [`peer`] | who is at the other end of a connection | nothing |
 //! | [`event`] | one typed event for all that happens; [`metrics`], [`audit`] and the history read it | `fence` |
 //! | [`verify`] | the checker of recorded histories | `event`, `fence` |
 //! | [`admin`] | metrics, readiness, status, the page | status only |
-//! | [`run`], [`cli`], [`demo`] | a whole process; the command line; the story | everything |
+//! | [`run`], [`reload`], [`cli`], [`demo`] | a whole process; its files read again; the command line; the story | everything |
 //!
 //! # What never happens here
 //!
@@ -53,11 +55,14 @@ pub mod log;
 pub mod mailbox;
 pub mod metrics;
 pub mod net;
+pub mod peer;
 pub mod protocol;
+pub mod reload;
 pub mod roles;
 pub mod rules;
 pub mod run;
 pub mod stamp;
 pub mod state_dir;
+pub mod tls;
 pub mod verify;
 pub mod worker;

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+use crate::config::resolved::Listener;
 use crate::fence::gate::Order;
 use crate::fence::tenure::Standing;
 use crate::fence::{Epoch, Moment, Resource};
+use crate::tls::Sides;
 
 /// A gate's number: its place in the process's list of (target, resource) pairs, the same in every worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,6 +54,8 @@ pub enum ToWorker {
     Standing(Arc<Standing>),
     /// The standing's deadline alone has moved.
     Deadline(Option<Moment>),
+    /// Listeners whose certificates, or settings, are others from now on.
+    Renew(Arc<[Renewal]>),
     /// Give an account.
     Report(oneshot::Sender<Account>),
     /// Write the meters to the registry, and say when it is done.
@@ -62,6 +66,20 @@ pub enum ToWorker {
     Stop,
     /// End at once: what is in flight is lost.
     Abort,
+}
+
+/// One listener as it is from now on.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// Its place in the configuration.
+    pub place: usize,
+    /// Its settings.
+    pub listener: Arc<Listener>,
+    /// What its sessions are made with.
+    pub sides: Sides,
+    /// Whether its settings are others: connections that are there finish what is in flight, and end. Where only its
+    /// certificates are, they stay.
+    pub replaced: bool,
 }
 
 /// What the coordinator says of an epoch that a gate did not know.
@@ -145,7 +163,7 @@ pub struct Holder {
     /// The epoch that it counts under; none at an audit door.
     pub epoch: Option<Epoch>,
     /// Who sent it.
-    pub peer: std::net::SocketAddr,
+    pub peer: crate::peer::Peer,
     /// Method and path.
     pub what: String,
     /// When it entered the ledger.

@@ -19,8 +19,8 @@ use crate::admin::{AdminError, AdminServer};
 use crate::audit::{Audit, AuditError};
 use crate::clock::{Clock, Entropy, HostClock, HostEntropy};
 use crate::config::Config;
-use crate::config::resolved::{CoordinatorKind, Listener, Mode, Role};
-use crate::control::{self, Ended, Handle};
+use crate::config::resolved::{CoordinatorKind, ListenAt, Listener, Mode, Role};
+use crate::control::{self, Ended, Handle, Wish};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
 use crate::coordinator::store::{Store, StoreError};
@@ -35,8 +35,11 @@ use crate::fence::tenure::Standing;
 use crate::log::{LogError, LogHandle};
 use crate::mailbox::WorkerId;
 use crate::metrics::Metrics;
-use crate::net::listen::BindError;
+use crate::net::listen::{BindError, Bound, Socket, bind_at};
+use crate::net::unix::Name;
+use crate::reload::{self, Origin, Reloader};
 use crate::state_dir::{FloorEvent, FloorWriter, StateDir, StateError};
+use crate::tls::Sides;
 use crate::worker::setup::{gates_of, stamped_by};
 use crate::worker::{self, ListenerSetup, WorkerSetup, over_http};
 
@@ -108,6 +111,9 @@ pub enum RunError {
         /// Why.
         source: BindError,
     },
+    /// Certificates or keys cannot be used: everything that is wrong with them.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Trust(Vec<crate::tls::Problem>),
     /// The state directory cannot be used.
     #[error(transparent)]
     State(#[from] StateError),
@@ -150,7 +156,10 @@ pub struct Instance {
     control: JoinHandle<Ended>,
     ended: oneshot::Receiver<Ended>,
     admin: AdminServer,
-    listening: Vec<(Arc<str>, SocketAddr)>,
+    listening: Vec<(Arc<str>, ListenAt)>,
+    to_reloader: std::sync::mpsc::Sender<Wish>,
+    /// Given back at the end.
+    _names: Vec<Name>,
     last_words: LastWords,
 }
 
@@ -163,24 +172,35 @@ struct LastWords {
 }
 
 impl Instance {
-    /// Starts every listener of `config`. It serves when this returns; the coordinator may still be out of reach.
+    /// Starts every listener of `config`. It serves when this returns; the coordinator may still be out of reach. Where it
+    /// was read from files, `origin` says how to read them again.
     ///
     /// # Errors
     /// [`RunError`]; nothing runs then.
-    pub fn start(config: Config, world: World, log: Option<LogHandle>) -> Result<Instance, RunError> {
+    pub fn start(
+        config: Config,
+        world: World,
+        log: Option<LogHandle>,
+        origin: Option<Origin>,
+    ) -> Result<Instance, RunError> {
+        let (to_reloader, wishes) = std::sync::mpsc::channel();
         let config = Arc::new(config);
         let metrics = Arc::new(Metrics::new(prometheus::Registry::new(), &config)?);
         let audit = Arc::new(Audit::start(&config.audit, Arc::clone(&world.clock), metrics.audit_records_dropped())?);
         let history = config.history.as_deref().map(open_history).transpose()?;
         let events = sinks(&metrics, &audit, history.as_ref());
+        let sides = reload::sides(&config, world.clock.wall()).map_err(RunError::Trust)?;
+        for (listener, sides) in config.listeners.iter().zip(&sides) {
+            metrics.show_certificates(&listener.name, &sides.expiries);
+        }
         let floors = open_floors(&config, &world)?;
         let store = match &world.store {
             Some(store) => Arc::clone(store),
             None => open_store(&config, Arc::clone(&world.clock), Arc::clone(&world.entropy))?,
         };
         let bound = bind_all(&config)?;
-        let listening: Vec<(Arc<str>, SocketAddr)> =
-            bound.iter().map(|(listener, address, _)| (Arc::clone(&listener.name), *address)).collect();
+        let listening: Vec<(Arc<str>, ListenAt)> =
+            bound.iter().map(|(listener, bound)| (Arc::clone(&listener.name), bound.at.clone())).collect();
         let gates = gates_of(&config, world.mechanisms);
         let names = gates.iter().map(|gate| gate.name.clone()).collect();
         // Not before: where another process has the state directory or the port, it is that one's history.
@@ -188,7 +208,8 @@ impl Instance {
         let (to_control, from_workers) = mpsc::unbounded_channel();
         let standing = Arc::new(Standing::new(world.mechanisms));
         let mut workers = Vec::new();
-        for (number, sockets) in per_worker(bound, config.workers).into_iter().enumerate() {
+        let (sockets, names_of_sockets) = per_worker(bound, &sides, config.workers);
+        for (number, sockets) in sockets.into_iter().enumerate() {
             let setup = WorkerSetup {
                 id: WorkerId(number),
                 workers: config.workers,
@@ -212,6 +233,10 @@ impl Instance {
             }
         });
         let (handle, calls) = Handle::new(Arc::clone(&store), Arc::clone(&world.clock), set_level);
+        let handle = match &origin {
+            Some(_) => handle.with_reloader(to_reloader.clone()),
+            None => handle,
+        };
         let clock = Arc::clone(&world.clock);
         let (last_events, last_clock) = (events.clone(), Arc::clone(&clock));
         let setup = control::Setup {
@@ -232,18 +257,28 @@ impl Instance {
             calls,
         };
         let (control, ended) = spawn_control(setup)?;
-        let admin = AdminServer::start(&config.admin, Arc::new(handle.clone()), metrics, clock)?;
+        let admin =
+            AdminServer::start(&config.admin, Arc::new(handle.clone()), Arc::clone(&metrics), Arc::clone(&clock))?;
+        if let Some(origin) = origin {
+            let reloader = Reloader::new(origin, Arc::clone(&config), handle.clone(), &metrics, clock);
+            let failed = |source| RunError::Thread { what: "the reloader", source };
+            // It ends with the last handle: nobody waits for it.
+            std::thread::Builder::new().name("reload".into()).spawn(move || reloader.run(&wishes)).map_err(failed)?;
+        }
         let last_words = LastWords { audit, history, events: last_events, clock: last_clock };
-        Ok(Instance { handle, control, ended, admin, listening, last_words })
+        Ok(Instance { handle, control, ended, admin, listening, to_reloader, _names: names_of_sockets, last_words })
     }
 
-    /// Where a listener listens.
+    /// Where a listener listens, where that is an address.
     pub fn listener_address(&self, name: &str) -> Option<SocketAddr> {
-        self.listening.iter().find(|(listener, _)| &**listener == name).map(|(_, address)| *address)
+        self.listening.iter().find_map(|(listener, at)| match at {
+            ListenAt::Tcp(address) if &**listener == name => Some(*address),
+            _ => None,
+        })
     }
 
     /// Where every listener listens.
-    pub fn listening(&self) -> &[(Arc<str>, SocketAddr)] {
+    pub fn listening(&self) -> &[(Arc<str>, ListenAt)] {
         &self.listening
     }
 
@@ -291,7 +326,7 @@ impl LastWords {
 ///
 /// # Errors
 /// [`RunError`], where it cannot start.
-pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
+pub fn run(config: Config, world: World, origin: Origin) -> Result<Ended, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -304,7 +339,7 @@ pub fn run(config: Config, world: World) -> Result<Ended, RunError> {
     let log = crate::log::init(&config.log)?;
     let id = config.id.clone();
     let state_dir = guards(&config).then(|| config.state_dir.display().to_string());
-    let mut instance = Instance::start(config, world, Some(log.clone()))?;
+    let mut instance = Instance::start(config, world, Some(log.clone()), Some(origin))?;
     tracing::info!(version = env!("CARGO_PKG_VERSION"), %id, state_dir, "started");
     for (listener, address) in instance.listening() {
         tracing::info!(%listener, %address, "listening");
@@ -351,7 +386,8 @@ async fn until_ended(instance: &mut Instance, signals: io::Result<Signals>) -> E
             _ = signals.terminate.recv() => {}
             _ = signals.interrupt.recv() => {}
             _ = signals.hangup.recv() => {
-                tracing::warn!("reloading is not in this version: restart to change the configuration");
+                // The thread ends only with the process.
+                let _ = instance.to_reloader.send(Wish::Signal);
                 continue;
             }
         }
@@ -437,45 +473,42 @@ fn open_floors(config: &Config, world: &World) -> Result<OpenFloors, RunError> {
     Ok(OpenFloors { memory, door: Some(door), writer: Some(writer) })
 }
 
-type Bound = (Arc<Listener>, SocketAddr, Vec<std::net::TcpListener>);
-
 /// Every listener's sockets, one for each worker. All of them, before anything else starts: an address that is taken
 /// is an error, and nothing has happened yet.
-fn bind_all(config: &Config) -> Result<Vec<Bound>, RunError> {
+fn bind_all(config: &Config) -> Result<Vec<(Arc<Listener>, Bound)>, RunError> {
     let bind = |listener: &Arc<Listener>| {
         let failed = |source| RunError::Listen { listener: Arc::clone(&listener.name), source };
-        let sockets = crate::net::listen::bind(listener.listen, config.workers).map_err(failed)?;
-        let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(listener.listen);
-        Ok((Arc::clone(listener), address, sockets))
+        let bound = bind_at(&listener.listen, listener.socket_mode, config.workers).map_err(failed)?;
+        Ok((Arc::clone(listener), bound))
     };
     config.listeners.iter().map(bind).collect()
 }
 
-/// The sockets of each worker, with the listener that each belongs to.
-fn per_worker(bound: Vec<Bound>, workers: usize) -> Vec<Vec<(Arc<Listener>, std::net::TcpListener)>> {
-    let mut mine: Vec<Vec<_>> = (0..workers).map(|_| Vec::new()).collect();
-    for (listener, _, sockets) in bound {
-        for (worker, socket) in mine.iter_mut().zip(sockets) {
-            worker.push((Arc::clone(&listener), socket));
+/// A listener as one worker is given it: its socket, and what its sessions are made with.
+type Share = (Arc<Listener>, Socket, Sides);
+
+/// The share of each worker, and the names of unix sockets.
+fn per_worker(bound: Vec<(Arc<Listener>, Bound)>, sides: &[Sides], workers: usize) -> (Vec<Vec<Share>>, Vec<Name>) {
+    let mut mine: Vec<Vec<Share>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut names = Vec::new();
+    for ((listener, bound), sides) in bound.into_iter().zip(sides) {
+        for (worker, socket) in mine.iter_mut().zip(bound.sockets) {
+            worker.push((Arc::clone(&listener), socket, sides.clone()));
         }
+        names.extend(bound.name);
     }
-    mine
+    (mine, names)
 }
 
 /// One worker's listeners: its socket of each, and the protocol that serves it.
-fn listeners(
-    sockets: Vec<(Arc<Listener>, std::net::TcpListener)>,
-    config: &Config,
-    world: &World,
-    metrics: &Metrics,
-) -> Vec<ListenerSetup> {
+fn listeners(shares: Vec<Share>, config: &Config, world: &World, metrics: &Metrics) -> Vec<ListenerSetup> {
     let header: http::HeaderName = config.header.parse().expect("a resolved configuration has a header name");
-    let set_up = |(listener, socket): (Arc<Listener>, std::net::TcpListener)| {
+    let set_up = |(listener, socket, sides): Share| {
         let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
-        let protocol = over_http(Arc::clone(&listener), header.clone(), Arc::clone(&world.clock), world.mechanisms);
-        ListenerSetup::tcp(listener, meters, socket, protocol)
+        let protocol = over_http(header.clone(), Arc::clone(&world.clock), world.mechanisms);
+        ListenerSetup::on(socket, listener, meters, protocol, sides)
     };
-    sockets.into_iter().map(set_up).collect()
+    shares.into_iter().map(set_up).collect()
 }
 
 fn spawn_control(setup: control::Setup) -> Result<(JoinHandle<Ended>, oneshot::Receiver<Ended>), RunError> {

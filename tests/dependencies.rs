@@ -11,6 +11,7 @@ use source::{Source, sources, words};
 const ARROWS: &[(&str, &[&str])] = &[
     // The core.
     ("fence", &[]),
+    ("peer", &[]),
     ("clock", &["fence"]),
     // What the configuration says, as plain data: a leaf, so that everything may read it.
     ("rules", &["fence", "protocol::Kind", "protocol::Facts", "protocol::Fields"]),

@@ -39,7 +39,7 @@ fn rules(more: Option<Rule>) -> Rules {
 fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head) -> Facts<'a> {
     let grpc = head.0.iter().any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc"));
     let peer = "127.0.0.1:1".parse().expect("an address");
-    Facts { method, path, fields: head, upgrade: false, grpc, peer, binding: Binding::default() }
+    Facts { method, path, fields: head, upgrade: false, grpc, peer, names: None, binding: Binding::default() }
 }
 
 /// The input: method, path, and a field a line.
@@ -173,7 +173,7 @@ fn heads() {
             let name = HeaderName::from_bytes(&line[..colon]).ok()?;
             headers.append(name, HeaderValue::from_bytes(line[colon + 1..].trim_ascii()).ok()?);
         }
-        let peer = "10.0.0.7".parse().expect("an address");
+        let peer = "10.0.0.7";
         let mut sizes = Vec::new();
         for keep in [Keep::default(), Keep { trailers: true, upgrade: true, options: true }] {
             for stamp in [None, Some(HeaderValue::from_static("42"))] {

@@ -79,9 +79,12 @@ async fn through(input: &[u8], direct: bool) -> Option<(Vec<Vec<String>>, Option
         change.upstream.version = UpstreamVersion::Http1;
     });
     let (client, server) = duplex(ROOM);
-    let (peer, closer) = ("127.0.0.1:1".parse().expect("an address"), Closer::default());
-    let serving =
-        tokio::task::spawn_local(http.serve(Stream::other(server), peer, Binding::default(), closer.handle()));
+    let (peer, closer) = ("127.0.0.1:1".parse::<std::net::SocketAddr>().expect("an address"), Closer::default());
+    let serving = tokio::task::spawn_local(http.serve(
+        Stream::other(server),
+        crate::protocol::Party::unnamed(peer, Binding::default()),
+        closer.handle(),
+    ));
     let (mut sender, connection) = h2::client::handshake(client).await.expect("both speak HTTP/2");
     let connection = tokio::task::spawn_local(connection);
     let mut status = None;

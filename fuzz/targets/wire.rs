@@ -77,11 +77,10 @@ async fn through(input: &[u8], direct: bool) -> (Vec<String>, Vec<String>) {
     });
     let (mut client, server) = duplex(ROOM);
     let (peer, closer): (SocketAddr, _) = ("127.0.0.1:1".parse().expect("an address"), Closer::default());
-    assert_eq!(role.bind(peer), Binding::default());
+    assert_eq!(role.bind(), Binding::default());
     let serving = tokio::task::spawn_local(Rc::clone(&http).serve(
         Stream::other(server),
-        peer,
-        Binding::default(),
+        crate::protocol::Party::unnamed(peer, Binding::default()),
         closer.handle(),
     ));
     // It may have hung up before it has read all.
@@ -157,7 +156,7 @@ pub struct Connection {
 pub struct Target(pub Rc<RefCell<Vec<Connection>>>);
 
 impl Dial for Target {
-    fn dial<'a>(&'a self, _: &'a str) -> Dialling<'a> {
+    fn dial<'a>(&'a self, _: &'a str, _: crate::net::Speaks) -> Dialling<'a> {
         let (near, far) = duplex(ROOM);
         self.0.borrow_mut().push(Connection::default());
         tokio::task::spawn_local(answer_all(far, Rc::clone(&self.0), self.0.borrow().len() - 1));

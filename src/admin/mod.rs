@@ -69,6 +69,8 @@ pub enum Command {
         /// Its id.
         id: Arc<str>,
     },
+    /// Read the files again.
+    Reload,
     /// Take a floor for real that lies far above the last epoch.
     Rebase {
         /// Of what.

@@ -342,7 +342,6 @@ async fn log_level(
     admin.carry_out(Command::LogLevel { level }).await
 }
 
-async fn reload() -> Problem {
-    let detail = "reload: not in this version; restart the process instead";
-    Problem::new(StatusCode::NOT_IMPLEMENTED, detail)
+async fn reload(State(admin): State<Admin>) -> Result<Response, Problem> {
+    admin.carry_out(Command::Reload).await
 }

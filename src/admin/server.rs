@@ -2,8 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::unix::fs::PermissionsExt as _;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -26,6 +25,7 @@ use super::{Control, routes};
 use crate::clock::Clock;
 use crate::config::resolved::Admin as Settings;
 use crate::metrics::Metrics;
+use crate::net::unix::{self, Name};
 
 /// Connections at once: anybody may connect, and must not use up the descriptors that the data path needs.
 const CONNECTIONS: usize = 128;
@@ -73,7 +73,7 @@ pub enum AdminError {
 #[derive(Debug)]
 pub struct AdminServer {
     address: Option<SocketAddr>,
-    socket: Option<PathBuf>,
+    socket: Option<Name>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -96,7 +96,10 @@ impl AdminServer {
         let tcp = settings.listen.map(listen).transpose()?;
         server.address = tcp.as_ref().and_then(|tcp| tcp.local_addr().ok());
         let unix = settings.socket.as_deref().map(listen_at).transpose()?;
-        server.socket = settings.socket.clone();
+        let unix = unix.map(|(listener, name)| {
+            server.socket = Some(name);
+            listener
+        });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Thread)?;
         let router = routes::router(control, metrics, clock);
         let (stop, stopped) = oneshot::channel();
@@ -117,9 +120,7 @@ impl Drop for AdminServer {
     /// Ends every connection and waits for the thread.
     fn drop(&mut self) {
         // First the name, while nobody else can have taken it; it may be gone already.
-        if let Some(socket) = &self.socket {
-            std::fs::remove_file(socket).ok();
-        }
+        drop(self.socket.take());
         drop(self.stop.take());
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
@@ -137,35 +138,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener, AdminError> {
     listener.map_err(|source| AdminError::Listen { address, source })
 }
 
-fn listen_at(path: &Path) -> Result<UnixListener, AdminError> {
-    bind_for_owner(path).map_err(|source| AdminError::Socket { path: path.to_owned(), source })
-}
-
-/// A socket that only its owner (and root) can open, from the moment that it has its name: whoever opens it may
-/// change things. What a dead process left under the name is replaced.
-fn bind_for_owner(path: &Path) -> io::Result<UnixListener> {
-    if UnixStream::connect(path).is_ok() {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
-    }
-    match std::fs::symlink_metadata(path) {
-        Ok(found) if !std::os::unix::fs::FileTypeExt::is_socket(&found.file_type()) => {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "something else has this name"));
-        }
-        _ => {}
-    }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    let fresh = PathBuf::from(fresh);
-    std::fs::remove_file(&fresh).ok();
-    let listener = UnixListener::bind(&fresh)?;
-    let named = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(0o600))
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .and_then(|()| listener.set_nonblocking(true));
-    if let Err(error) = named {
-        std::fs::remove_file(&fresh).ok();
-        return Err(error);
-    }
-    Ok(listener)
+/// A socket that only its owner (and root) can open: whoever opens it may change things.
+fn listen_at(path: &Path) -> Result<(UnixListener, Name), AdminError> {
+    unix::bind(path, 0o600).map_err(|source| AdminError::Socket { path: path.to_owned(), source })
 }
 
 async fn serve(tcp: Option<TcpListener>, unix: Option<UnixListener>, router: Router, stopped: oneshot::Receiver<()>) {

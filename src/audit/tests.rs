@@ -61,7 +61,7 @@ fn refused(method: &str, path: &str) -> Event {
     Event::Refused {
         listener: "orders-guard".into(),
         refusal: Box::new(refusal),
-        peer: "10.0.0.7:5123".parse().expect("an address"),
+        peer: "10.0.0.7:5123".parse::<crate::peer::Peer>().expect("an address"),
         method: method.into(),
         path: path.into(),
         kind: Kind::Write,

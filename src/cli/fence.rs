@@ -112,7 +112,7 @@ pub fn run(args: FenceArgs) -> Exit {
         resource: vec![args.resource.to_string()],
         ..Overrides::default()
     };
-    let config = match start::load(&overrides, Some(Single::NoListener)) {
+    let config = match crate::config::load_from(&overrides, Some(Single::NoListener)) {
         Ok(loaded) => loaded.config,
         Err(problems) => {
             complain::problems(&problems);

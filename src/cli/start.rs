@@ -4,10 +4,11 @@ use clap::ArgGroup;
 
 use super::complain;
 use super::exit::Exit;
-use crate::config::{self, Loaded, Overrides, Problem, Single};
+use crate::config::{Overrides, Single};
 use crate::control::Ended;
 use crate::coordinator::store::StoreError;
 use crate::fence::WriterId;
+use crate::reload::Origin;
 use crate::run::{RunError, World};
 
 /// What `guard` and `stamp` cannot do without, besides their listener.
@@ -15,23 +16,10 @@ pub fn coordinator() -> ArgGroup {
     ArgGroup::new("coordinator").args(["etcd", "embedded", "config"]).required(true).multiple(true)
 }
 
-/// Reads the file, if there is one, and lays the rest over it.
-///
-/// # Errors
-/// Everything that is wrong.
-pub fn load(overrides: &Overrides, single: Option<Single>) -> Result<Loaded, Vec<Problem>> {
-    match &overrides.config {
-        None => config::load(None, overrides, single),
-        Some(path) => {
-            let text = config::read_file(path).map_err(|problem| vec![problem])?;
-            config::load(Some((path, &text)), overrides, single)
-        }
-    }
-}
-
 /// Runs until the process is told to stop.
 pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
-    let loaded = match load(overrides, single) {
+    let origin = Origin { overrides: overrides.clone(), single };
+    let loaded = match origin.load() {
         Ok(loaded) => loaded,
         Err(problems) => {
             complain::problems(&problems);
@@ -40,8 +28,12 @@ pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
     };
     complain::warnings(&loaded.warnings);
     let id = loaded.config.id.clone();
-    match crate::run::run(loaded.config, World::host()) {
+    match crate::run::run(loaded.config, World::host(), origin) {
         Ok(ended) => how_it_ended(&ended, &id),
+        Err(RunError::Trust(problems)) => {
+            problems.iter().for_each(|problem| complain::error(problem));
+            Exit::Config
+        }
         Err(error) => {
             complain::error(&error);
             why_it_did_not_start(&error)
@@ -70,7 +62,10 @@ fn how_it_ended(ended: &Ended, id: &WriterId) -> Exit {
 fn why_it_did_not_start(error: &RunError) -> Exit {
     match error {
         RunError::State(state) if state.needs_an_operator() => Exit::Config,
-        RunError::Coordinator(StoreError::Unusable(_)) | RunError::Audit(_) | RunError::History { .. } => Exit::Config,
+        RunError::Coordinator(StoreError::Unusable(_))
+        | RunError::Trust(_)
+        | RunError::Audit(_)
+        | RunError::History { .. } => Exit::Config,
         RunError::Listen { .. } | RunError::State(_) | RunError::Coordinator(_) | RunError::Admin(_) => {
             Exit::Unreachable
         }

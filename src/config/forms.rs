@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::problem::suggestion;
 use super::resolved::AuditOutput;
 use super::units::{self, Origin, Unfit};
-use super::{NOT_YET, raw};
+use super::{raw, resolved};
 use crate::fence;
 
 /// A form of text.
@@ -159,7 +159,15 @@ forms! {
     /// Where to listen.
     Listen -> SocketAddr, "listen address", "an address such as 127.0.0.1:8080 or :8080", Some("^.*:[0-9]{1,5}$"), false, units::listen;
     /// Where requests go.
-    Upstream -> Origin, "upstream URL", "a URL such as http://127.0.0.1:9000", Some("^http://[^/?#@]+/?$"), false, upstream;
+    Upstream -> UpstreamAt, "upstream URL", "a URL such as http://127.0.0.1:9000", Some("^(https?://[^/?#@]+/?|unix:/.+)$"), false, upstream;
+    /// Where a listener listens.
+    ListenAt -> resolved::ListenAt, "listen place", "an address such as 127.0.0.1:8080 or :8080", Some("^(.*:[0-9]{1,5}|unix:/.+)$"), false, listen_at;
+    /// The mode of a file.
+    Mode8 -> u32, "file mode", "a mode in octal such as 0660", Some("^0?[0-7]{3}$"), true, mode;
+    /// A name of a certificate.
+    San -> resolved::San, "certificate name", "a DNS name or a URI such as spiffe://prod/orders-a", Some("^[!-~]+$"), false, san;
+    /// The name of a server.
+    ServerName -> String, "server name", "a DNS name or an IP address", Some("^[A-Za-z0-9._:-]+$"), false, server_name;
     /// An etcd member.
     Endpoint -> Origin, "endpoint URL", "a URL such as http://127.0.0.1:2379", Some("^https?://[^/?#@]+/?$"), false, units::origin;
     /// A writer's id.
@@ -186,15 +194,68 @@ fn wait(text: &str) -> Result<Duration, Unfit> {
     if wait.is_zero() { Err(Unfit::new("is no time at all", "write a longer duration")) } else { Ok(wait) }
 }
 
-fn upstream(text: &str) -> Result<Origin, Unfit> {
-    let origin = units::origin(text)?;
-    if origin.secure {
-        return Err(Unfit::new(
-            format!("is https, which is {NOT_YET}"),
-            "write an http:// URL, on a network that you trust",
-        ));
+/// Where requests go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamAt {
+    /// A host and a port.
+    Origin(Origin),
+    /// A unix socket.
+    Unix(std::path::PathBuf),
+}
+
+fn upstream(text: &str) -> Result<UpstreamAt, Unfit> {
+    match unix(text) {
+        Some(path) => path.map(UpstreamAt::Unix),
+        None => units::origin(text).map(UpstreamAt::Origin),
     }
-    Ok(origin)
+}
+
+fn listen_at(text: &str) -> Result<resolved::ListenAt, Unfit> {
+    match unix(text) {
+        Some(path) => path.map(resolved::ListenAt::Unix),
+        None => units::listen(text).map(resolved::ListenAt::Tcp),
+    }
+}
+
+/// The longest path that a unix socket can have on Linux, less the room for a name in the making.
+const LONGEST_SOCKET: usize = 96;
+
+fn unix(text: &str) -> Option<Result<std::path::PathBuf, Unfit>> {
+    let path = text.strip_prefix("unix:")?;
+    let fits = path.starts_with('/') && path.len() <= LONGEST_SOCKET && !path.ends_with('/') && !path.contains('\0');
+    let help =
+        format!("write unix: and a whole path of at most {LONGEST_SOCKET} bytes: unix:/run/epochgate/orders.sock");
+    Some(if fits { Ok(path.into()) } else { Err(Unfit::new("is no path of a socket", help)) })
+}
+
+fn mode(text: &str) -> Result<u32, Unfit> {
+    let digits = text.strip_prefix('0').filter(|rest| rest.len() == 3).unwrap_or(text);
+    match u32::from_str_radix(digits, 8) {
+        Ok(mode) if digits.len() == 3 && digits.bytes().all(|digit| digit.is_ascii_digit()) => Ok(mode),
+        _ => Err(Unfit::new("is no mode", "write three octal digits: \"0660\"")),
+    }
+}
+
+fn san(text: &str) -> Result<resolved::San, Unfit> {
+    const HOW: &str = "write {writer}, orders-a.example, or spiffe://prod/ns/orders/sa/{writer}";
+    if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(Unfit::new("is no name of a certificate", HOW));
+    }
+    if text.starts_with("*.") {
+        return Err(Unfit::new("is a wildcard", "a wildcard says nothing of who it is: name the writer's own name"));
+    }
+    let parts: Vec<&str> = text.split("{writer}").collect();
+    if parts.len() > 2 || parts.iter().any(|part| part.contains(['{', '}'])) {
+        return Err(Unfit::new("has a brace that is not the one {writer}", HOW));
+    }
+    Ok(resolved::San::new(text.contains("://"), parts[0], parts.get(1).copied()))
+}
+
+fn server_name(text: &str) -> Result<String, Unfit> {
+    match rustls::pki_types::ServerName::try_from(text) {
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) => Err(Unfit::new("is neither a DNS name nor an IP address", "write the name that the certificate has")),
+    }
 }
 
 fn id(text: &str) -> Result<fence::WriterId, Unfit> {
@@ -305,7 +366,15 @@ mod tests {
         for (name, good, bad) in [
             ("duration", vec!["0s"], vec!["0"]),
             ("duration above 0", vec!["1ms"], vec!["0s", "0ms"]),
-            ("upstream URL", vec!["http://a"], vec!["https://a", "a"]),
+            ("upstream URL", vec!["http://a", "https://a", "unix:/a"], vec!["ftp://a", "a", "unix:a", "unix:/a/"]),
+            ("listen place", vec![":1", "unix:/run/a.sock"], vec!["1", "unix:", "unix:a"]),
+            ("file mode", vec!["0660", "600"], vec!["0", "0888", "rw", "00660", "+60"]),
+            (
+                "certificate name",
+                vec!["{writer}", "a.b", "spiffe://a/{writer}"],
+                vec!["", "*.a", "{w}", "{writer}{writer}", "a b"],
+            ),
+            ("server name", vec!["db", "10.0.0.1", "::1"], vec!["", "a b", "a:80"]),
             ("endpoint URL", vec!["http://a", "https://a"], vec!["a:2379"]),
             ("id", vec!["orders-a"], vec!["", "a/b"]),
             ("name", vec!["orders-guard"], vec!["", "a b"]),

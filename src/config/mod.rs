@@ -15,6 +15,7 @@ mod overrides;
 mod problem;
 pub mod raw;
 mod raw_listener;
+mod raw_trust;
 mod resolve;
 pub mod resolved;
 mod schema;
@@ -91,6 +92,20 @@ pub fn load(
     single: Option<Single>,
 ) -> Result<Loaded, Vec<Problem>> {
     load_in(file, overrides, single, &Surroundings::here())
+}
+
+/// As [`load`]; the file is read from where `--config` says, if it says so.
+///
+/// # Errors
+/// As [`load`] and [`read_file`].
+pub fn load_from(overrides: &Overrides, single: Option<Single>) -> Result<Loaded, Vec<Problem>> {
+    match &overrides.config {
+        None => load(None, overrides, single),
+        Some(path) => {
+            let text = read_file(path).map_err(|problem| vec![problem])?;
+            load(Some((path, &text)), overrides, single)
+        }
+    }
 }
 
 /// As [`load`], for a host described by `surroundings`.

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{Endpoint, Listen, Name, Resource, Size, Upstream as UpstreamUrl, Wait, Written};
+use super::forms::{Endpoint, ListenAt, Mode8, Name, Resource, Size, Upstream as UpstreamUrl, Wait, Written};
+use super::raw_trust::{Identity, ListenerTls, UpstreamTls};
 
 /// One listener. Keys of the other role are refused.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-in-this-version" = ["tls", "idempotency", "stale", "signatures"]))]
+#[schemars(extend("x-not-in-this-version" = ["idempotency", "stale", "signatures"]))]
 pub struct Listener {
     /// Its name, unique in the file: the label `listener` of metrics.
     #[schemars(required)]
@@ -21,9 +22,19 @@ pub struct Listener {
     /// What it speaks.
     pub protocol: Protocol,
     /// Where it listens: `127.0.0.1:8080`, `[::1]:8080`, or `:8080` for all IPv4 addresses of the host. Port 0 lets
-    /// the system choose.
+    /// the system choose. Or a unix socket, for processes of this host: `unix:/run/epochgate/orders.sock`.
     #[schemars(required, extend("x-flag" = "--listen"))]
-    pub listen: Option<Written<Listen>>,
+    pub listen: Option<Written<ListenAt>>,
+    /// TLS. Without it, anybody on the network between can read and change what is sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<ListenerTls>,
+    /// Who may open the unix socket that it listens on: its mode, in octal.
+    pub socket_mode: Written<Mode8>,
+    /// Who may write, as which writer, to which resource; a guard refuses a write whose stamp names another writer
+    /// (403). One that matches is enough. A stamp refuses the writes of all others.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), with = "Option<Vec<Identity>>", extend("x-default" = "at a guard with `tls.client_ca`: `[{ san: \"{writer}\" }]`; else anybody"))]
+    pub identities: Option<Vec<Option<Identity>>>,
     /// Where requests go: a guard's target, or the guard of a stamp.
     #[schemars(required)]
     pub upstream: Option<Upstream>,
@@ -85,6 +96,9 @@ impl Default for Listener {
             role: None,
             protocol: Protocol::Http,
             listen: None,
+            tls: None,
+            socket_mode: Written::default_of("0660"),
+            identities: None,
             upstream: None,
             resource: None,
             rules: Vec::new(),
@@ -210,11 +224,14 @@ pub enum UntilArmed {
 /// Where requests go, and for how long.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-in-this-version" = ["tls"]))]
 pub struct Upstream {
-    /// `http://host[:port]`, without a path: paths are forwarded as they come.
+    /// `http://host[:port]` or `https://host[:port]`, without a path: paths are forwarded as they come. Or a unix socket:
+    /// `unix:/run/epochgate/orders.sock`.
     #[schemars(required, extend("x-flag" = "--upstream"))]
     pub url: Option<Written<UpstreamUrl>>,
+    /// TLS, for an `https` URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<UpstreamTls>,
     /// Which HTTP version to speak to it.
     pub version: Version,
     /// To make a connection. Past it: 502, not applied.
@@ -236,6 +253,7 @@ impl Default for Upstream {
     fn default() -> Upstream {
         Upstream {
             url: None,
+            tls: None,
             version: Version::Same,
             connect_timeout: Written::default_of("1s"),
             response_timeout: Written::default_of("30s"),

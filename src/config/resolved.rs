@@ -3,6 +3,7 @@
 //! Plain data, made only by [`super::load`]; the rest of the program reads it and never sees the file.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use crate::fence::{Resource, WriterId};
 use crate::rules::Rules;
 
 /// A whole configuration.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Writer id, and the first part of the door id.
     pub id: WriterId,
@@ -51,7 +52,7 @@ pub struct Config {
 }
 
 /// Where epochs live.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Coordinator {
     /// Which one.
     pub kind: CoordinatorKind,
@@ -66,7 +67,7 @@ pub struct Coordinator {
 }
 
 /// One of the two coordinators.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum CoordinatorKind {
     /// An etcd cluster, 3.4 or later.
     Etcd(Etcd),
@@ -75,7 +76,7 @@ pub enum CoordinatorKind {
 }
 
 /// How to reach etcd.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Etcd {
     /// URLs with scheme, at least one.
     pub endpoints: Vec<String>,
@@ -86,7 +87,7 @@ pub struct Etcd {
 }
 
 /// TLS towards etcd, as files in PEM.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct EtcdTls {
     /// Whom to trust; the system's roots are not used.
     pub ca: Option<PathBuf>,
@@ -97,7 +98,7 @@ pub struct EtcdTls {
 }
 
 /// How far clocks are trusted: a lease kept alive at `sent` serves until `sent + ttl * (1 - max_drift) - margin`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ClockTrust {
     /// How much slower than the coordinator's this host's clock may run, as a fraction.
     pub max_drift: f64,
@@ -113,7 +114,7 @@ impl ClockTrust {
 }
 
 /// One resource.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct ResourceSettings {
     /// The name as configured (a range is one label beyond 200 resources): the metric label.
     pub label: Arc<str>,
@@ -126,7 +127,7 @@ pub struct ResourceSettings {
 }
 
 /// How writes of an old epoch are waited for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Drain {
     /// After this, half-sent requests are cut and the fence action runs.
     pub timeout: Duration,
@@ -148,7 +149,7 @@ pub enum OnTimeout {
 }
 
 /// A command that ends what still runs in the target.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct FenceAction {
     /// Program and arguments; `{resource}` and `{epoch}` are filled in.
     pub command: Vec<String>,
@@ -157,14 +158,20 @@ pub struct FenceAction {
 }
 
 /// One listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
     /// Its name, the metric label.
     pub name: Arc<str>,
     /// Guard or stamp, with what only that role has.
     pub role: Role,
     /// Where it listens.
-    pub listen: SocketAddr,
+    pub listen: ListenAt,
+    /// The mode of its unix socket.
+    pub socket_mode: u32,
+    /// TLS, where it takes nothing else.
+    pub tls: Option<ListenerTls>,
+    /// Who may write; `None`: anybody who reaches it.
+    pub identities: Option<Vec<Identity>>,
     /// Where requests go.
     pub upstream: Upstream,
     /// The resource where no rule names one.
@@ -177,8 +184,104 @@ pub struct Listener {
     pub limits: Limits,
 }
 
+/// Where a listener listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenAt {
+    /// An address.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix(PathBuf),
+}
+
+impl From<SocketAddr> for ListenAt {
+    fn from(address: SocketAddr) -> ListenAt {
+        ListenAt::Tcp(address)
+    }
+}
+
+impl fmt::Display for ListenAt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAt::Tcp(address) => address.fmt(f),
+            ListenAt::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// TLS of a listener, as files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// What it shows.
+    pub pair: KeyPair,
+    /// The authorities of client certificates; with them every client has to show one.
+    pub client_ca: Option<PathBuf>,
+    /// Whether TLS 1.2 is refused.
+    pub only_tls13: bool,
+}
+
+/// TLS towards an upstream, as files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UpstreamTls {
+    /// Whom to trust.
+    pub ca: PathBuf,
+    /// What to show where it asks.
+    pub pair: Option<KeyPair>,
+    /// The name that it must have.
+    pub server_name: Arc<str>,
+    /// Whether TLS 1.2 is refused.
+    pub only_tls13: bool,
+}
+
+/// A certificate and its key, as files in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyPair {
+    /// The certificate, and what stands between it and its authority.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Somebody who may write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// How it is known.
+    pub who: Who,
+    /// As whom it may write; `None`: as the one that its name says, or, where the name says none, as anybody.
+    pub writer: Option<WriterId>,
+    /// To what, sorted; `None`: to everything that the listener serves.
+    pub resources: Option<Vec<Resource>>,
+}
+
+/// How somebody is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// By a name of its certificate.
+    Named(San),
+    /// By the user that it runs as.
+    User(u32),
+}
+
+/// A name of a certificate, with or without the place of a writer's id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct San {
+    /// Whether it is a URI; else it is a DNS name, in lower case.
+    pub is_uri: bool,
+    /// What stands before the writer's id, or the whole name.
+    pub before: Box<str>,
+    /// What stands after the writer's id, where the name has one.
+    pub after: Option<Box<str>>,
+}
+
+impl San {
+    /// Of these parts: DNS names are compared in lower case (RFC 4343).
+    pub fn new(is_uri: bool, before: &str, after: Option<&str>) -> San {
+        let part = |part: &str| if is_uri { part.into() } else { part.to_ascii_lowercase().into() };
+        San { is_uri, before: part(before), after: after.map(part) }
+    }
+}
+
 /// What a listener is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Role {
     /// Beside the target.
     Guard(GuardSettings),
@@ -187,7 +290,7 @@ pub enum Role {
 }
 
 /// What only a guard has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GuardSettings {
     /// Enforce, or only count.
     pub mode: Mode,
@@ -243,7 +346,7 @@ pub enum Lapsed {
 }
 
 /// What only a stamp has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StampSettings {
     /// What a 421 elsewhere names as the leader's address.
     pub advertise: Option<Arc<str>>,
@@ -282,12 +385,16 @@ pub enum UntilArmed {
 }
 
 /// Where requests go, and for how long.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Upstream {
     /// The URL as configured, for people.
     pub url: Arc<str>,
-    /// Host and port to connect to.
+    /// Host and port to connect to; what Host says where a request names none.
     pub authority: Arc<str>,
+    /// The unix socket to connect to instead.
+    pub socket: Option<PathBuf>,
+    /// TLS, where the URL is `https`.
+    pub tls: Option<UpstreamTls>,
     /// Which HTTP version to speak.
     pub version: UpstreamVersion,
     /// To make a connection.
@@ -315,7 +422,7 @@ pub enum UpstreamVersion {
 }
 
 /// What one listener, and one peer, may use.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     /// Connections of the listener, over all workers.
     pub connections: usize,
@@ -334,7 +441,7 @@ pub struct Limits {
 }
 
 /// How much each worker holds, over all resources.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hold {
     /// Requests.
     pub requests: usize,
@@ -345,7 +452,7 @@ pub struct Hold {
 }
 
 /// How a leadership is given up.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StepDown {
     /// How long own writes in flight are waited for.
     pub timeout: Duration,
@@ -354,7 +461,7 @@ pub struct StepDown {
 }
 
 /// The admin side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     /// Where it listens; `None`: nowhere.
     pub listen: Option<SocketAddr>,
@@ -363,7 +470,7 @@ pub struct Admin {
 }
 
 /// Where the audit log goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Audit {
     /// Where to.
     pub output: AuditOutput,
@@ -383,7 +490,7 @@ pub enum AuditOutput {
 }
 
 /// The log.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Log {
     /// Text or JSON.
     pub format: LogFormat,

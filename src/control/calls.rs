@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::Control;
 use crate::admin::{Command, CommandError, Status};
 use crate::clock::Clock;
+use crate::config::Config;
 use crate::coordinator::doors as records;
 use crate::coordinator::fencing::{self, RebaseError};
 use crate::coordinator::keys::DoorName;
@@ -17,7 +18,7 @@ use crate::coordinator::store::{Store, StoreError};
 use crate::event::Event as Said;
 use crate::fence::handoff::Event;
 use crate::fence::{Epoch, Resource};
-use crate::mailbox::{GateId, ToWorker};
+use crate::mailbox::{GateId, Renewal, ToWorker};
 
 /// Something that somebody asks of control.
 #[derive(Debug)]
@@ -34,8 +35,19 @@ pub enum Call {
     Forgotten(DoorName),
     /// An operator believes a floor: for the audit log.
     Rebased(Resource, Epoch),
+    /// What changed of the configuration: for every worker.
+    Renew(Arc<Config>, Arc<[Renewal]>),
     /// Stop in order.
     Stop,
+}
+
+/// Somebody who wants the files to be read again.
+#[derive(Debug)]
+pub enum Wish {
+    /// By a signal.
+    Signal,
+    /// By a command, which waits for what comes of it.
+    Command(oneshot::Sender<Result<serde_json::Value, CommandError>>),
 }
 
 /// The process, for the admin side. Cheap to clone.
@@ -45,6 +57,7 @@ pub struct Handle {
     store: Arc<dyn Store>,
     wall: Arc<dyn Clock>,
     log: Arc<dyn Fn(tracing::Level) + Send + Sync>,
+    reload: Option<std::sync::mpsc::Sender<Wish>>,
 }
 
 impl Handle {
@@ -55,7 +68,32 @@ impl Handle {
         log: Arc<dyn Fn(tracing::Level) + Send + Sync>,
     ) -> (Handle, mpsc::UnboundedReceiver<Call>) {
         let (calls, receiver) = mpsc::unbounded_channel();
-        (Handle { calls, store, wall, log }, receiver)
+        (Handle { calls, store, wall, log, reload: None }, receiver)
+    }
+
+    /// The same, with somebody who reads the files again.
+    #[must_use]
+    pub fn with_reloader(mut self, reload: std::sync::mpsc::Sender<Wish>) -> Handle {
+        self.reload = Some(reload);
+        self
+    }
+
+    /// Has every listener be as it is from now on.
+    pub fn renew(&self, config: Arc<Config>, renewals: Arc<[Renewal]>) {
+        // It may have stopped.
+        let _ = self.calls.send(Call::Renew(config, renewals));
+    }
+
+    /// Logs this level from now on.
+    pub fn set_log_level(&self, level: tracing::Level) {
+        (self.log)(level);
+    }
+
+    async fn reload(&self) -> Result<serde_json::Value, CommandError> {
+        let nobody = || CommandError::Unavailable("this process was not started from files".to_owned());
+        let (reply, answer) = oneshot::channel();
+        self.reload.as_ref().ok_or_else(nobody)?.send(Wish::Command(reply)).map_err(|_| nobody())?;
+        answer.await.map_err(|_| nobody())?
     }
 
     /// Has the process stop in order.
@@ -127,6 +165,7 @@ impl crate::admin::Control for Handle {
                 }
                 Command::ForgetDoor { target, id } => self.forget(&target, &id).await,
                 Command::Rebase { resource, to } => self.rebase(resource, to).await,
+                Command::Reload => self.reload().await,
                 Command::LogLevel { level } => {
                     (self.log)(level);
                     Ok(json!({ "level": level.to_string().to_lowercase() }))
@@ -154,6 +193,13 @@ impl Control {
             Call::Rebased(resource, to) => {
                 tracing::warn!(%resource, epoch = %to, "an operator believes this floor: the next election goes above it");
                 self.say(Said::Rebased { resource, epoch: to });
+            }
+            Call::Renew(config, renewals) => {
+                self.config = config;
+                for worker in &self.workers {
+                    // It may have ended.
+                    let _ = worker.send(ToWorker::Renew(Arc::clone(&renewals)));
+                }
             }
             Call::Stop => self.begin_stop(),
         }

@@ -58,7 +58,7 @@ use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Epoch, Moment, Resource, Term};
 use crate::mailbox::{Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
 use crate::state_dir::{FloorEvent, FloorWriter};
-pub use calls::{Call, Handle};
+pub use calls::{Call, Handle, Wish};
 use failpoint::failpoint;
 use pings::{PING_EVERY, Pings};
 

@@ -38,10 +38,15 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
     Arc::new(Listener {
         name: name.into(),
         role,
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        socket_mode: 0o660,
+        tls: None,
+        identities: None,
         upstream: Upstream {
             url: "http://127.0.0.1:9".into(),
             authority: "127.0.0.1:9".into(),
+            socket: None,
+            tls: None,
             version: UpstreamVersion::Same,
             connect_timeout: second,
             response_timeout: second,

@@ -98,7 +98,7 @@ impl Real {
             world.store = Some(PausedStore::over(store, pause));
         }
         self.used.get_or_insert_with(|| config.clone());
-        let instance = Instance::start(config, world, None).map_err(|error| error.to_string())?;
+        let instance = Instance::start(config, world, None, None).map_err(|error| error.to_string())?;
         let name = if single == Single::Guard { "guard" } else { "stamp" };
         let listen = instance.listener_address(name).ok_or_else(|| "it does not listen".to_owned())?;
         let admin = instance.admin_address();

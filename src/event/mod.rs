@@ -8,12 +8,12 @@ pub mod history;
 pub mod sink;
 mod written;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use crate::fence::handoff::By;
 use crate::fence::{Epoch, Moment, Nonce, Refusal, Resource, WriterId};
+use crate::peer::Peer;
 use crate::protocol::Kind;
 use crate::protocol::right::Settled;
 pub use sink::{EventSink, Sink};
@@ -112,7 +112,7 @@ pub enum Event {
         listener: Arc<str>,
         #[serde(with = "written::refusal")]
         refusal: Box<Refusal>,
-        peer: SocketAddr,
+        peer: Peer,
         method: Arc<str>,
         path: Arc<str>,
         #[serde(with = "written::kind")]
@@ -123,30 +123,16 @@ pub enum Event {
         listener: Arc<str>,
         #[serde(with = "written::refusal")]
         refusal: Box<Refusal>,
-        peer: SocketAddr,
+        peer: Peer,
         method: Arc<str>,
         path: Arc<str>,
         #[serde(with = "written::kind")]
         kind: Kind,
     },
     /// A write in flight was cut because its epoch is over.
-    Cut {
-        listener: Arc<str>,
-        resource: Resource,
-        epoch: Option<Epoch>,
-        peer: SocketAddr,
-        method: Arc<str>,
-        path: Arc<str>,
-    },
+    Cut { listener: Arc<str>, resource: Resource, epoch: Option<Epoch>, peer: Peer, method: Arc<str>, path: Arc<str> },
     /// A write ended without the target's answer, and counts on until its end is proved.
-    Lost {
-        listener: Arc<str>,
-        resource: Resource,
-        epoch: Option<Epoch>,
-        peer: SocketAddr,
-        method: Arc<str>,
-        path: Arc<str>,
-    },
+    Lost { listener: Arc<str>, resource: Resource, epoch: Option<Epoch>, peer: Peer, method: Arc<str>, path: Arc<str> },
     /// A door refuses everything below `epoch` from now on.
     Fenced { resource: Resource, target: Arc<str>, epoch: Epoch },
     /// A door's ledger holds nothing below `epoch`.

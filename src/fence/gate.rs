@@ -327,7 +327,10 @@ impl Gate {
     }
 
     fn same(&self, stamp: &Stamp, term: &Term) -> Verdict {
-        if stamp.nonce.is_some_and(|nonce| nonce != term.nonce) && self.keeps(Mechanism::Nonce) {
+        // Epoch and nonce are no secret: whoever is known to a guard as another writer must not borrow them.
+        let is_anothers = stamp.nonce.is_some_and(|nonce| nonce != term.nonce)
+            || stamp.by.as_ref().is_some_and(|by| *by != term.writer);
+        if is_anothers && self.keeps(Mechanism::Nonce) {
             let detail = "another term has this epoch: the coordinator went backwards, or the stamp is forged; find \
                           out which writer holds the epoch with `epochgate status`";
             let refusal = Refusal::new(Reason::EpochConflict, detail);

@@ -14,7 +14,7 @@ use super::desk::GuardDesk;
 use super::running::{self, Carried, Era, Lost, Running};
 use crate::event::Event;
 use crate::fence::gate::{Cause, Gate, Order, Policy};
-use crate::fence::{Epoch, Moment, Resource};
+use crate::fence::{Epoch, Moment, Resource, WriterId};
 use crate::mailbox::{GateAccount, GateId, GateName, ToControl, WorkerId};
 use crate::protocol::signal::Ask;
 
@@ -127,6 +127,11 @@ impl GateCell {
     /// The highest epoch that it was told of.
     pub fn floor(&self) -> Option<Epoch> {
         self.state.borrow().gate.floor()
+    }
+
+    /// Whose the present term is.
+    pub fn writer(&self) -> Option<WriterId> {
+        self.state.borrow().gate.term().map(|term| term.writer.clone())
     }
 
     /// Whether nothing may still take effect. Call [`tick`](Self::tick) first.

@@ -24,7 +24,6 @@ pub mod ungated;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -34,7 +33,7 @@ use crate::metrics::ListenerMeters;
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::Signal;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Kind, Right, Role};
-use crate::roles::{self, StampField, hold};
+use crate::roles::{self, Identities, StampField, hold};
 use crate::rules::Rules;
 use admission::Weighed;
 pub use cell::{GateCell, GateSetup};
@@ -50,6 +49,8 @@ pub struct GuardListener {
     pub rules: Rules,
     /// The stamp's field.
     pub field: StampField,
+    /// Who may write.
+    pub identities: Identities,
     /// Whether reads need a stamp too.
     pub fence_reads: bool,
     /// Whether the target sees the stamp.
@@ -128,7 +129,19 @@ impl Guard {
                 format!("the stamp is for {res}, and the request for {}; nothing was applied", cell.resource());
             Refusal::new(Reason::ResourceMismatch, detail)
         });
+        let objection = objection.or_else(|| self.unvouched(facts, carried.as_ref()?, cell));
         (carried, objection)
+    }
+
+    /// What is to be said against the sender of a stamp, where the listener knows its clients. A stamp that names no
+    /// writer is one of the writer whose epoch it is: as long as the gate knows of none, it lets none in.
+    fn unvouched(&self, facts: &Facts<'_>, carried: &Carried, cell: &GateCell) -> Option<Refusal> {
+        if self.listener.identities.takes_anybody() {
+            return None;
+        }
+        let writer = carried.stamp.by.clone().or_else(|| cell.writer());
+        let vouched = self.listener.identities.may_write(facts, writer.as_ref(), cell.resource());
+        vouched.err().map(|refusal| *refusal)
     }
 
     /// A request whose resource could not be found. An audit door forwards it all the same.
@@ -153,7 +166,7 @@ impl Guard {
 }
 
 impl Role for Guard {
-    fn bind(&self, _peer: SocketAddr) -> Binding {
+    fn bind(&self) -> Binding {
         Binding::default()
     }
 

@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +14,7 @@ use http::HeaderValue;
 use crate::fence::ledger::Under;
 use crate::fence::{Epoch, Moment, Stamp};
 use crate::mailbox::Holder;
+use crate::peer::Peer;
 use crate::protocol::signal::Caller;
 use crate::protocol::{Facts, Kind};
 
@@ -49,7 +49,7 @@ pub(super) struct Carried {
 #[derive(Clone, Debug)]
 pub(super) struct Write {
     pub under: Under,
-    pub peer: SocketAddr,
+    pub peer: Peer,
     /// Its number in the life of the process.
     pub number: u64,
     pub since: Moment,

@@ -59,6 +59,7 @@ impl Door {
         let setup = GateSetup { name, policy, hold_timeout: options.hold.timeout };
         let cell = Rc::new(GateCell::new(GATE, setup, Rc::clone(&desk)));
         let listener = GuardListener {
+            identities: crate::roles::Identities::default(),
             name: "orders-guard".into(),
             rules: Rules::new(vec![], Some(&orders()), [&orders()].into_iter()),
             field: StampField::new("fencing-epoch"),

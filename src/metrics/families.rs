@@ -12,11 +12,12 @@ use prometheus::{
 use super::gauges::{Gauges, ResourceGauges};
 use super::meters::{KINDS, SharedMeters};
 use super::refusals::Refusals;
-use super::{Direction, Metrics, NO_RESOURCE};
+use super::{Direction, Metrics, NO_RESOURCE, ReloadOutcome};
 use crate::config::Config;
 use crate::config::resolved::{IncomingStamp, Listener, Role};
 use crate::fence::{Outcome, Reason, Resource};
 use crate::protocol::CutReason;
+use crate::tls::explain::Why;
 
 /// The phases of a handoff, in order.
 pub(super) const PHASES: [&str; 5] = ["fence", "drain", "mark", "doors", "open"];
@@ -191,8 +192,20 @@ pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::E
                 ),
                 &["resource", "door"],
             )?)?,
+            certificate_expiry: families.add(GaugeVec::new(
+                opts(
+                    "certificate_expiry_timestamp_seconds",
+                    "Until when a certificate holds, the first to end of each.",
+                ),
+                &["listener", "usage"],
+            )?)?,
+            reload_succeeded: families.add(IntGauge::with_opts(opts(
+                "config_last_reload_successful",
+                "1 where the configuration and the certificates are those of the files, 0 where the files are refused.",
+            ))?)?,
             resources: resource_gauges(families, guarded, stamped)?,
         },
+        reloads: reload_counter(families)?,
         listeners: listener_meters(families)?,
         later: Mutex::new(families.later.take()),
         registry: families.registry.clone(),
@@ -256,9 +269,19 @@ fn can_refuse(listener: &Listener, reason: Reason) -> bool {
             PathNotNormal | StampPresent | EpochExpected | NotLeader | TermChanged | NotArmed => true,
             ResourceUnknown | ResourceMismatch | Unverifiable | HoldFull | HoldTimeout => true,
             UpstreamUnreachable | UpstreamBroken | FencedInFlight | UpstreamTimeout => true,
-            StaleEpoch | EpochConflict | EpochDenied | IdentityRefused | SignatureRefused | GateShut => false,
+            IdentityRefused => listener.identities.is_some(),
+            StaleEpoch | EpochConflict | EpochDenied | SignatureRefused | GateShut => false,
         },
     }
+}
+
+fn reload_counter(families: &Families<'_>) -> Result<IntCounterVec, prometheus::Error> {
+    let help = "Times that changed files were read again, by what became of them.";
+    let family = families.counter("config_reloads_total", help, &["outcome"])?;
+    for outcome in ReloadOutcome::ALL {
+        family.with_label_values(&[outcome.as_str()]);
+    }
+    Ok(family)
 }
 
 fn mismatch_counter(families: &Families<'_>) -> Result<IntCounterVec, prometheus::Error> {
@@ -348,8 +371,14 @@ fn listener_meters(families: &Families<'_>) -> Result<BTreeMap<Arc<str>, Arc<Sha
         "Client connections that this side ended.",
         &["listener", "reason"],
     )?;
+    let no_session = families.counter(
+        "tls_handshakes_failed_total",
+        "Connections of clients with which no TLS session could be had.",
+        &["listener", "reason"],
+    )?;
     let meters = families.config.listeners.iter().map(|listener| {
         let name = &*listener.name;
+        let with_tls = listener.tls.is_some();
         let shared = SharedMeters {
             requests: KINDS.map(|kind| {
                 Outcome::ALL.map(|outcome| requests.with_label_values(&[name, kind.as_str(), outcome.as_str()]))
@@ -357,6 +386,11 @@ fn listener_meters(families: &Families<'_>) -> Result<BTreeMap<Arc<str>, Arc<Sha
             durations: KINDS.map(|kind| -> Histogram { durations.with_label_values(&[name, kind.as_str()]) }),
             cuts: CutReason::ALL.map(|reason| cuts.with_label_values(&[name, reason.as_str()])),
             connections: connections.with_label_values(&[name]),
+            no_session: Why::ALL.map(|why| match with_tls {
+                true => no_session.with_label_values(&[name, why.as_str()]),
+                // Nobody sees it, and it counts nothing.
+                false => IntCounter::new("none", "none").expect("a plain name"),
+            }),
         };
         (Arc::clone(&listener.name), Arc::new(shared))
     });

@@ -8,6 +8,8 @@ pub(super) struct Gauges {
     pub coordinator_up: IntGauge,
     /// A series stands only while there is something to wait for: doors come and go.
     pub drain_waits_for_door: IntGaugeVec,
+    pub certificate_expiry: GaugeVec,
+    pub reload_succeeded: IntGauge,
     pub resources: Option<ResourceGauges>,
 }
 

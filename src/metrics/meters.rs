@@ -8,6 +8,7 @@ use prometheus::{Histogram, IntCounter, IntGauge};
 
 use crate::fence::Outcome;
 use crate::protocol::{CutReason, Finished, Kind};
+use crate::tls::explain::Why;
 
 /// Both kinds, in the order in which they are stored.
 pub(super) const KINDS: [Kind; 2] = [Kind::Read, Kind::Write];
@@ -17,8 +18,10 @@ pub(super) const KINDS: [Kind; 2] = [Kind::Read, Kind::Write];
 pub(super) struct SharedMeters {
     pub requests: [[IntCounter; 3]; 2],
     pub durations: [Histogram; 2],
-    pub cuts: [IntCounter; 6],
+    pub cuts: [IntCounter; CutReason::ALL.len()],
     pub connections: IntGauge,
+    /// In the order of [`Why::ALL`].
+    pub no_session: [IntCounter; Why::ALL.len()],
 }
 
 impl SharedMeters {
@@ -58,7 +61,7 @@ pub struct ListenerMeters {
     shared: Arc<SharedMeters>,
     requests: [[Tally; 3]; 2],
     durations: [LocalHistogram; 2],
-    cuts: [Tally; 6],
+    cuts: [Tally; CutReason::ALL.len()],
     connections: Cell<i64>,
 }
 
@@ -98,6 +101,11 @@ impl ListenerMeters {
         self.cuts[reason as usize].add();
     }
 
+    /// Counts a session that could not be had with a client: seldom enough to be counted at once.
+    pub fn no_session(&self, why: Why) {
+        self.shared.no_session[why as usize].inc();
+    }
+
     /// Shows what was counted since the last time.
     pub fn flush(&self) {
         self.requests.iter().flatten().chain(&self.cuts).for_each(Tally::flush);
@@ -123,6 +131,9 @@ mod order {
     fn the_numbers_used_as_places_are_those_of_the_lists() {
         for (place, reason) in CutReason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, place);
+        }
+        for (place, why) in Why::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, place);
         }
         assert_eq!(Outcome::ALL, [Outcome::Answered, Outcome::NotApplied, Outcome::Unknown]);
         assert_eq!(KINDS, [Kind::Read, Kind::Write]);

@@ -20,6 +20,7 @@ use prometheus::{HistogramVec, IntCounter, IntCounterVec, Registry, TextEncoder}
 use crate::config::Config;
 use crate::event::{Event, Sink};
 use crate::fence::{Moment, Reason, Refusal, Resource};
+use crate::tls::Expiry;
 use families::{Families, Later};
 use gauges::Gauges;
 pub use gauges::{GateLevels, LeaderLevels, ResourceLevels};
@@ -50,6 +51,7 @@ pub struct Metrics {
     election_duration: HistogramVec,
     handoff_duration: HistogramVec,
     audit_records_dropped: IntCounter,
+    reloads: IntCounterVec,
     gauges: Gauges,
     listeners: BTreeMap<Arc<str>, Arc<SharedMeters>>,
     /// To be done at the first look.
@@ -111,6 +113,21 @@ impl Metrics {
         if let (Some(gauges), Some(label)) = (&self.gauges.resources, self.labels.get(resource)) {
             gauges.show(label, levels);
         }
+    }
+
+    /// Shows until when the certificates of a listener hold.
+    pub fn show_certificates(&self, listener: &str, expiries: &[Expiry]) {
+        for expiry in expiries {
+            #[expect(clippy::cast_precision_loss, reason = "seconds since 1970: exact in a double")]
+            let until = expiry.until.as_second() as f64;
+            self.gauges.certificate_expiry.with_label_values(&[listener, expiry.usage.as_str()]).set(until);
+        }
+    }
+
+    /// Counts that changed files were read again, and shows whether they were taken.
+    pub fn reloaded(&self, outcome: ReloadOutcome) {
+        self.reloads.with_label_values(&[outcome.as_str()]).inc();
+        self.gauges.reload_succeeded.set(i64::from(outcome == ReloadOutcome::Applied));
     }
 
     /// Everything, in Prometheus' text format.
@@ -198,6 +215,31 @@ impl Sink for Metrics {
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// What became of files that had changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReloadOutcome {
+    /// They are in force.
+    Applied,
+    /// Something is wrong with them: what was in force stays.
+    Refused,
+    /// They are right, and some of it needs a restart: what was in force stays.
+    NeedsRestart,
+}
+
+impl ReloadOutcome {
+    /// All of them.
+    pub const ALL: [ReloadOutcome; 3] = [ReloadOutcome::Applied, ReloadOutcome::Refused, ReloadOutcome::NeedsRestart];
+
+    /// The metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            ReloadOutcome::Applied => "applied",
+            ReloadOutcome::Refused => "refused",
+            ReloadOutcome::NeedsRestart => "needs_restart",
         }
     }
 }

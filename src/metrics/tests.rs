@@ -16,10 +16,15 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
     Arc::new(Listener {
         name: name.into(),
         role,
-        listen: "127.0.0.1:0".parse().expect("an address"),
+        listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        socket_mode: 0o660,
+        tls: None,
+        identities: None,
         upstream: Upstream {
             url: "http://127.0.0.1:9000".into(),
             authority: "127.0.0.1:9000".into(),
+            socket: None,
+            tls: None,
             version: UpstreamVersion::Same,
             connect_timeout: second,
             response_timeout: second,

@@ -1,17 +1,32 @@
 //! Connections to an upstream.
 
+use std::cell::RefCell;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
-use super::Stream;
+use super::{Stream, tls};
+use crate::config::resolved::Upstream;
+use crate::tls::{ClientSide, explain};
 
 /// A connection in the making.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + 'a>>;
+
+/// What a connection is to speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
 
 /// How connections to an upstream are made.
 pub trait Dial {
@@ -19,20 +34,49 @@ pub trait Dial {
     ///
     /// # Errors
     /// Where no connection can be made; the error names the authority.
-    fn dial<'a>(&'a self, authority: &'a str) -> Dialling<'a>;
+    fn dial<'a>(&'a self, authority: &'a str, speaks: Speaks) -> Dialling<'a>;
 }
 
-/// Over TCP.
-#[derive(Clone, Copy, Debug)]
-pub struct TcpDial {
-    /// For one connection, over all addresses of the name.
+/// What sessions with an upstream are made with now; it changes when its files do.
+pub type ClientSlot = Rc<RefCell<Option<Arc<ClientSide>>>>;
+
+/// As a configuration says.
+#[derive(Clone, Debug)]
+pub struct UpstreamDial {
+    /// The unix socket to connect to, whatever the authority.
+    pub socket: Option<PathBuf>,
+    /// What TLS sessions are made with; plain text where there is nothing.
+    pub tls: ClientSlot,
+    /// For one connection, over all addresses of the name, with its session.
     pub connect_timeout: Duration,
     /// How long the kernel goes on sending what the upstream does not acknowledge.
     pub send_timeout: Duration,
 }
 
-impl TcpDial {
-    async fn connect(self, authority: &str) -> io::Result<Stream> {
+impl UpstreamDial {
+    /// To this upstream, with what is in the slot.
+    pub fn new(upstream: &Upstream, tls: ClientSlot) -> UpstreamDial {
+        UpstreamDial {
+            socket: upstream.socket.clone(),
+            tls,
+            connect_timeout: upstream.connect_timeout,
+            send_timeout: upstream.send_timeout,
+        }
+    }
+
+    async fn connect(&self, authority: &str, speaks: Speaks) -> io::Result<Stream> {
+        if let Some(path) = &self.socket {
+            return UnixStream::connect(path).await.map(Stream::unix);
+        }
+        let stream = self.connect_over_tcp(authority).await?;
+        let Some(side) = self.tls.borrow().clone() else { return Ok(stream) };
+        let config = if speaks == Speaks::Http2 { &side.http2 } else { &side.http1 };
+        // Half of the time is for a server that says nothing of the certificate that it asked for.
+        let session = tls::connect(stream, config, side.name.clone(), self.connect_timeout / 2).await;
+        session.map_err(|error| io::Error::new(error.kind(), explain::explain(&error, false).1))
+    }
+
+    async fn connect_over_tcp(&self, authority: &str) -> io::Result<Stream> {
         let addresses: Vec<SocketAddr> = match authority.parse() {
             Ok(address) => vec![address],
             Err(_) => tokio::net::lookup_host(authority).await?.collect(),
@@ -55,26 +99,32 @@ impl TcpDial {
     }
 }
 
-impl Dial for TcpDial {
-    fn dial<'a>(&'a self, authority: &'a str) -> Dialling<'a> {
+impl Dial for UpstreamDial {
+    fn dial<'a>(&'a self, authority: &'a str, speaks: Speaks) -> Dialling<'a> {
         Box::pin(async move {
-            let made = match tokio::time::timeout(self.connect_timeout, self.connect(authority)).await {
+            let made = match tokio::time::timeout(self.connect_timeout, self.connect(authority, speaks)).await {
                 Ok(made) => made,
                 Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
             };
-            made.map_err(|error| io::Error::new(error.kind(), format!("cannot connect to {authority}: {error}")))
+            made.map_err(|error| {
+                let whereto = match &self.socket {
+                    Some(path) => format!("unix:{}", path.display()),
+                    None => authority.to_owned(),
+                };
+                io::Error::new(error.kind(), format!("cannot connect to {whereto}: {error}"))
+            })
         })
     }
 }
 
-/// What tests put in the place of [`TcpDial`]: connections that are closed in an orderly way whatever is on them, and
-/// whose kernel goes on sending by its own rules.
+/// What tests put in the place of [`UpstreamDial`]: connections that are closed in an orderly way whatever is on them,
+/// and whose kernel goes on sending by its own rules.
 #[cfg(feature = "danger-test-switches")]
 pub struct LingeringDial;
 
 #[cfg(feature = "danger-test-switches")]
 impl Dial for LingeringDial {
-    fn dial<'a>(&'a self, authority: &'a str) -> Dialling<'a> {
+    fn dial<'a>(&'a self, authority: &'a str, _: Speaks) -> Dialling<'a> {
         Box::pin(async move { Ok(Stream::other(TcpStream::connect(authority).await?)) })
     }
 }
@@ -87,12 +137,21 @@ mod tests {
     async fn names_and_addresses_are_dialled_and_errors_name_them() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
-        let dial = TcpDial { connect_timeout: Duration::from_secs(20), send_timeout: Duration::from_secs(5) };
-        dial.dial(&format!("127.0.0.1:{port}")).await.expect("by address");
-        dial.dial(&format!("localhost:{port}")).await.expect("by name");
+        let (connect_timeout, send_timeout) = (Duration::from_secs(20), Duration::from_secs(5));
+        let mut dial = UpstreamDial { socket: None, tls: ClientSlot::default(), connect_timeout, send_timeout };
+        dial.dial(&format!("127.0.0.1:{port}"), Speaks::Http1).await.expect("by address");
+        dial.dial(&format!("localhost:{port}"), Speaks::Http1).await.expect("by name");
         drop(listener);
-        let error = dial.dial(&format!("127.0.0.1:{port}")).await.expect_err("nobody listens");
+        let error = dial.dial(&format!("127.0.0.1:{port}"), Speaks::Http1).await.expect_err("nobody listens");
         assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&format!("127.0.0.1:{port}")), "{error}");
+
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("up.sock");
+        dial.socket = Some(path.clone());
+        let error = dial.dial("localhost", Speaks::Http1).await.expect_err("nobody listens");
+        assert!(error.to_string().contains(&format!("unix:{}", path.display())), "{error}");
+        let _listener = tokio::net::UnixListener::bind(&path).expect("bind");
+        dial.dial("localhost", Speaks::Http1).await.expect("by path");
     }
 }

@@ -7,7 +7,7 @@ use std::rc::Rc;
 #[derive(Clone, Debug)]
 pub struct Limiter {
     open: Rc<Cell<usize>>,
-    most: usize,
+    most: Rc<Cell<usize>>,
 }
 
 /// One of the counted; dropping it gives the place back.
@@ -17,16 +17,21 @@ pub struct Permit(Rc<Cell<usize>>);
 impl Limiter {
     /// Allows `most` at a time.
     pub fn new(most: usize) -> Limiter {
-        Limiter { open: Rc::default(), most }
+        Limiter { open: Rc::default(), most: Rc::new(Cell::new(most)) }
     }
 
     /// A place, where there is one.
     pub fn take(&self) -> Option<Permit> {
         let open = self.open.get();
-        (open < self.most).then(|| {
+        (open < self.most.get()).then(|| {
             self.open.set(open + 1);
             Permit(Rc::clone(&self.open))
         })
+    }
+
+    /// Allows `most` at a time from now on; those that are open stay.
+    pub fn allow(&self, most: usize) {
+        self.most.set(most);
     }
 
     /// How many are open.
@@ -52,6 +57,8 @@ mod tests {
         assert!(limiter.clone().take().is_none());
         drop(permit);
         assert_eq!(limiter.open(), 0);
+        assert!(limiter.take().is_some());
+        let (_one, _two) = (limiter.take().expect("free"), limiter.allow(2));
         assert!(limiter.take().is_some());
     }
 }

@@ -4,15 +4,19 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::net::UnixListener;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
+use socket2::{Domain, Protocol, SockRef, Type};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 
 use super::Stream;
+use super::unix::{self, Name};
+use crate::config::resolved::ListenAt;
+use crate::peer::{Credentials, Peer};
 
 /// Connections that wait in the kernel to be accepted, per socket.
 const BACKLOG: i32 = 1024;
@@ -25,16 +29,16 @@ const PORT_TRIES: usize = 8;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}")]
+#[error("cannot listen on {at}: {source}")]
 pub struct BindError {
     /// Where.
-    pub address: SocketAddr,
+    pub at: ListenAt,
     /// Why; [`io::ErrorKind::AddrInUse`] where another process, or another listener, has it.
     pub source: io::Error,
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+fn socket(address: SocketAddr, shared: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if shared {
         socket.set_reuse_port(true)?;
@@ -75,7 +79,49 @@ pub fn bind(address: SocketAddr, sockets: usize) -> Result<Vec<std::net::TcpList
         match bind_all(address, sockets.max(1)) {
             Ok(listeners) => return Ok(listeners),
             Err(source) if tries > 0 && source.kind() == io::ErrorKind::AddrInUse => {}
-            Err(source) => return Err(BindError { address, source }),
+            Err(source) => return Err(BindError { at: address.into(), source }),
+        }
+    }
+}
+
+/// A listening socket, of one worker.
+#[derive(Debug)]
+pub enum Socket {
+    /// At an address.
+    Tcp(std::net::TcpListener),
+    /// At a path.
+    Unix(UnixListener),
+}
+
+/// One listener's sockets, one for each worker.
+#[derive(Debug)]
+pub struct Bound {
+    /// Where it is, with the port that the system chose where 0 was asked for.
+    pub at: ListenAt,
+    /// One for each worker.
+    pub sockets: Vec<Socket>,
+    /// The name of a unix socket, as long as this process has it.
+    pub name: Option<Name>,
+}
+
+/// Listens with so many sockets (at least one), one for each worker. Those of a unix socket share one queue, and whoever
+/// looks first takes what waits.
+///
+/// # Errors
+/// Where it is taken, or cannot be had.
+pub fn bind_at(at: &ListenAt, mode: u32, sockets: usize) -> Result<Bound, BindError> {
+    match at {
+        ListenAt::Tcp(address) => {
+            let sockets = bind(*address, sockets)?;
+            let address = sockets.first().and_then(|socket| socket.local_addr().ok()).unwrap_or(*address);
+            Ok(Bound { at: address.into(), sockets: sockets.into_iter().map(Socket::Tcp).collect(), name: None })
+        }
+        ListenAt::Unix(path) => {
+            let failed = |source| BindError { at: at.clone(), source };
+            let (listener, name) = unix::bind(path, mode).map_err(failed)?;
+            let clone = |_| listener.try_clone().map(Socket::Unix);
+            let sockets = (0..sockets.max(1)).map(clone).collect::<io::Result<_>>().map_err(failed)?;
+            Ok(Bound { at: at.clone(), sockets, name: Some(name) })
         }
     }
 }
@@ -86,27 +132,27 @@ pub trait Accept {
     ///
     /// # Errors
     /// Where this one could not be had; the next may be.
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>>;
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>>;
 
     /// A connection that waits already, without waiting for one; asks the kernel itself, so that nothing that has
     /// arrived is overlooked. `None` where nothing waits.
     ///
     /// # Errors
     /// Where something may wait, and cannot be had now (no descriptors left).
-    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>>;
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>>;
 }
 
 struct Tcp(TcpListener);
 
 impl Accept for Tcp {
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         self.0.poll_accept(context).map(|accepted| {
             let (socket, peer) = accepted?;
-            Ok((Stream::tcp(socket)?, peer))
+            Ok((Stream::tcp(socket)?, peer.into()))
         })
     }
 
-    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
         loop {
             match SockRef::from(&self.0).accept() {
                 Ok((socket, peer)) => {
@@ -117,7 +163,40 @@ impl Accept for Tcp {
                         .and_then(Stream::tcp);
                     // One that is broken already is nobody's loss: its peer is gone.
                     if let Ok(stream) = made {
-                        return Ok(Some((stream, peer)));
+                        return Ok(Some((stream, peer.into())));
+                    }
+                }
+                Err(error) if is_of_one_connection(&error) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+struct Unix(tokio::net::UnixListener);
+
+impl Unix {
+    /// With the credentials of its peer: one that has none is nobody's loss, it is gone.
+    fn stream(socket: UnixStream) -> io::Result<(Stream, Peer)> {
+        let peer = socket.peer_cred()?;
+        let peer = Peer::Unix(Credentials { uid: peer.uid(), pid: peer.pid() });
+        Ok((Stream::unix(socket), peer))
+    }
+}
+
+impl Accept for Unix {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
+        self.0.poll_accept(context).map(|accepted| Unix::stream(accepted?.0))
+    }
+
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
+        loop {
+            match SockRef::from(&self.0).accept() {
+                Ok((socket, _)) => {
+                    let made = socket.set_nonblocking(true).and_then(|()| UnixStream::from_std(socket.into()));
+                    if let Ok(accepted) = made.and_then(Unix::stream) {
+                        return Ok(Some(accepted));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -147,6 +226,17 @@ pub struct Acceptor {
 }
 
 impl Acceptor {
+    /// From a socket that [`bind_at`] made. To be called on the worker's runtime.
+    ///
+    /// # Errors
+    /// Where the runtime cannot watch the socket.
+    pub fn on(socket: Socket) -> io::Result<Acceptor> {
+        match socket {
+            Socket::Tcp(listener) => Acceptor::tcp(listener),
+            Socket::Unix(listener) => Ok(Acceptor::from_source(Unix(tokio::net::UnixListener::from_std(listener)?))),
+        }
+    }
+
     /// From a socket that [`bind`] made. To be called on the worker's runtime.
     ///
     /// # Errors
@@ -162,11 +252,11 @@ impl Acceptor {
 
     /// The next connection. An error that would only repeat itself (no descriptors left) is logged and waited out.
     /// Cancel-safe.
-    pub async fn accept(&mut self) -> (Stream, SocketAddr) {
+    pub async fn accept(&mut self) -> (Stream, Peer) {
         poll_fn(|context| self.poll_accept(context)).await
     }
 
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<(Stream, SocketAddr)> {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<(Stream, Peer)> {
         loop {
             if let Some(pause) = &mut self.pause {
                 std::task::ready!(pause.as_mut().poll(context));
@@ -195,7 +285,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// Where something may wait, and cannot be had now.
-    pub fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    pub fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
         self.source.accept_waiting()
     }
 }
@@ -227,20 +317,20 @@ mod tests {
         // A blocking connect returns when the kernel has put it into the queue: no turn of the runtime is needed.
         let client = std::net::TcpStream::connect(address).expect("connect");
         let (_, peer) = acceptor.accept_waiting().expect("it can be told").expect("one waits");
-        assert_eq!(peer, client.local_addr().expect("address"));
+        assert_eq!(peer, client.local_addr().expect("address").into());
         assert!(acceptor.accept_waiting().expect("it can be told").is_none());
         let client = std::net::TcpStream::connect(address).expect("connect");
-        assert_eq!(acceptor.accept().await.1, client.local_addr().expect("address"));
+        assert_eq!(acceptor.accept().await.1, client.local_addr().expect("address").into());
     }
 
-    struct Scripted(VecDeque<io::Result<(Stream, SocketAddr)>>);
+    struct Scripted(VecDeque<io::Result<(Stream, Peer)>>);
 
     impl Accept for Scripted {
-        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+        fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
             self.0.pop_front().map_or(Poll::Pending, Poll::Ready)
         }
 
-        fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+        fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
             Ok(None)
         }
     }

@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`stream`] | a byte stream: a TCP socket in production, anything in tests and the simulation; closed by reset on demand |
 //! | [`listen`] | one listening socket a worker, and the acceptor that outlives running out of descriptors |
+//! | [`tls`] | a TLS session over a socket, as a stream |
+//! | [`unix`] | unix sockets by name |
 //! | [`dial`] | connections to an upstream |
 //! | [`limit`] | how many connections a worker holds |
 //! | [`closing`] | how a worker tells its connections to finish, or to end |
@@ -16,9 +18,11 @@ pub mod dial;
 pub mod limit;
 pub mod listen;
 pub mod stream;
+pub mod tls;
+pub mod unix;
 
 pub use closing::{Closer, Closing, Stage};
-pub use dial::{Dial, TcpDial};
+pub use dial::{Dial, Speaks, UpstreamDial};
 pub use limit::{Limiter, Permit};
 pub use listen::{Accept, Acceptor};
 pub use stream::{ResetOnClose, Stream};

@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
+
+use super::tls::Tls;
 
 /// After so much silence the kernel asks whether the peer is still there...
 const KEEPALIVE_AFTER: Duration = Duration::from_secs(60);
@@ -25,7 +27,21 @@ impl<T: AsyncRead + AsyncWrite> Io for T {}
 
 enum Kind {
     Tcp(TcpStream),
+    Tls(Box<Tls>),
+    Unix(UnixStream),
     Other(Pin<Box<dyn Io>>),
+}
+
+impl Kind {
+    /// The stream as a reader and writer of bytes.
+    fn io(&mut self) -> Pin<&mut dyn Io> {
+        match self {
+            Kind::Tcp(socket) => Pin::<&mut TcpStream>::new(socket),
+            Kind::Tls(tls) => Pin::<&mut Tls>::new(tls),
+            Kind::Unix(socket) => Pin::<&mut UnixStream>::new(socket),
+            Kind::Other(io) => io.as_mut(),
+        }
+    }
 }
 
 /// Whether a stream is closed by reset; shared between the stream and whoever knows what it carries.
@@ -47,7 +63,7 @@ impl ResetOnClose {
     }
 }
 
-/// A byte stream: a TCP socket, or any other (tests, the simulation).
+/// A byte stream: a TCP socket, plain or with TLS, a unix socket, or any other (tests, the simulation).
 pub struct Stream {
     kind: Kind,
     reset: ResetOnClose,
@@ -66,16 +82,62 @@ impl Stream {
         Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default() })
     }
 
+    /// A session over a stream that [`Stream::tcp`] made.
+    pub(super) fn secured(tls: Tls, reset: ResetOnClose) -> Stream {
+        Stream { kind: Kind::Tls(Box::new(tls)), reset }
+    }
+
+    /// A connected unix socket. What was written is in the peer's hands at once, so its reset is a plain drop.
+    pub fn unix(socket: UnixStream) -> Stream {
+        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default() }
+    }
+
     /// Any other stream. Its reset is a plain drop.
     pub fn other(io: impl AsyncRead + AsyncWrite + 'static) -> Stream {
         Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default() }
     }
 
-    /// The socket, where it is a TCP one.
+    /// The socket, where the bytes of this stream are those of a TCP connection.
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.kind {
             Kind::Tcp(socket) => Some(socket),
-            Kind::Other(_) => None,
+            Kind::Tls(_) | Kind::Unix(_) | Kind::Other(_) => None,
+        }
+    }
+
+    /// The TCP connection that carries it, in whatever form.
+    fn carrier(&self) -> Option<&TcpStream> {
+        match &self.kind {
+            Kind::Tcp(socket) => Some(socket),
+            Kind::Tls(tls) => Some(tls.socket()),
+            Kind::Unix(_) | Kind::Other(_) => None,
+        }
+    }
+
+    /// Takes the TCP socket out again, with what decides how it is closed; `None` where it is none, or has become
+    /// something else.
+    pub(super) fn into_tcp(mut self) -> Option<(TcpStream, ResetOnClose)> {
+        let nothing = Kind::Other(Box::pin(tokio::io::empty()));
+        match std::mem::replace(&mut self.kind, nothing) {
+            Kind::Tcp(socket) => Some((socket, self.reset.clone())),
+            _ => None,
+        }
+    }
+
+    /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has
+    /// sealed and the kernel has not taken yet waits in here.
+    pub fn has_sent_all(&self) -> bool {
+        match &self.kind {
+            Kind::Tls(tls) => tls.has_sent_all(),
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Other(_) => true,
+        }
+    }
+
+    /// The session, where it has TLS.
+    pub fn tls(&self) -> Option<&Tls> {
+        match &self.kind {
+            Kind::Tls(tls) => Some(tls),
+            _ => None,
         }
     }
 
@@ -90,10 +152,7 @@ impl Stream {
     /// # Errors
     /// Where the socket refuses the option.
     pub fn give_up_sending_after(&self, limit: Duration) -> io::Result<()> {
-        match &self.kind {
-            Kind::Tcp(socket) => SockRef::from(socket).set_tcp_user_timeout(Some(limit)),
-            Kind::Other(_) => Ok(()),
-        }
+        self.carrier().map_or(Ok(()), |socket| SockRef::from(socket).set_tcp_user_timeout(Some(limit)))
     }
 }
 
@@ -101,6 +160,8 @@ impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             Kind::Tcp(socket) => socket.fmt(f),
+            Kind::Tls(tls) => tls.socket().fmt(f),
+            Kind::Unix(socket) => socket.fmt(f),
             Kind::Other(_) => f.write_str("Stream"),
         }
     }
@@ -108,9 +169,15 @@ impl fmt::Debug for Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        if let (true, Kind::Tcp(socket)) = (self.reset.get(), &self.kind) {
-            // It fails only for a socket that has no connection any more: then there is nothing to reset.
-            let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+        match (self.reset.get(), &mut self.kind) {
+            (false, Kind::Tls(tls)) => tls.say_goodbye(),
+            (true, _) => {
+                if let Some(socket) = self.carrier() {
+                    // It fails only for a socket that has no connection any more: then there is nothing to reset.
+                    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+                }
+            }
+            (false, _) => {}
         }
     }
 }
@@ -123,7 +190,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
-            Kind::Other(io) => io.as_mut().poll_read(context, buffer),
+            other => other.io().poll_read(context, buffer),
         }
     }
 }
@@ -132,7 +199,7 @@ impl AsyncWrite for Stream {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_write(context, bytes),
-            Kind::Other(io) => io.as_mut().poll_write(context, bytes),
+            other => other.io().poll_write(context, bytes),
         }
     }
 
@@ -143,21 +210,22 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_write_vectored(context, slices),
-            Kind::Other(io) => io.as_mut().poll_write_vectored(context, slices),
+            other => other.io().poll_write_vectored(context, slices),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match &self.kind {
-            Kind::Tcp(socket) => socket.is_write_vectored(),
             Kind::Other(io) => io.is_write_vectored(),
+            Kind::Tcp(_) | Kind::Tls(_) | Kind::Unix(_) => true,
         }
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &mut self.kind {
-            Kind::Tcp(socket) => Pin::new(socket).poll_flush(context),
-            Kind::Other(io) => io.as_mut().poll_flush(context),
+            // The kernel has it already.
+            Kind::Tcp(_) => Poll::Ready(Ok(())),
+            other => other.io().poll_flush(context),
         }
     }
 
@@ -166,10 +234,7 @@ impl AsyncWrite for Stream {
             // An orderly end would promise the peer that what it got is all of it.
             return Poll::Ready(Ok(()));
         }
-        match &mut self.kind {
-            Kind::Tcp(socket) => Pin::new(socket).poll_shutdown(context),
-            Kind::Other(io) => io.as_mut().poll_shutdown(context),
-        }
+        self.kind.io().poll_shutdown(context)
     }
 }
 

@@ -10,11 +10,12 @@ pub mod right;
 pub mod signal;
 
 use std::future::Future;
-use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::fence::{Outcome, Refusal, Resource};
+use crate::peer::{Names, Peer};
 pub use right::Right;
 
 /// What a connection is bound to when it is accepted: the version of the writer's standing (DESIGN 3.4). Zero and
@@ -23,6 +24,24 @@ pub use right::Right;
 pub struct Binding {
     /// The standing's version when the connection was accepted.
     pub standing: u64,
+}
+
+/// The other end of a connection, and what the connection was bound to when it was accepted.
+#[derive(Clone, Debug)]
+pub struct Party {
+    /// Who it is.
+    pub peer: Peer,
+    /// What its certificate names it, where it has shown one.
+    pub names: Option<Rc<Names>>,
+    /// What the connection is bound to.
+    pub binding: Binding,
+}
+
+impl Party {
+    /// One that has shown no certificate.
+    pub fn unnamed(peer: impl Into<Peer>, binding: Binding) -> Party {
+        Party { peer: peer.into(), names: None, binding }
+    }
 }
 
 /// The fields of a request's head, however the protocol keeps them.
@@ -54,7 +73,9 @@ pub struct Facts<'a> {
     /// Whether it is a gRPC call.
     pub grpc: bool,
     /// Who sent it.
-    pub peer: SocketAddr,
+    pub peer: Peer,
+    /// What its certificate names it, where it has shown one.
+    pub names: Option<&'a Names>,
     /// What its connection is bound to.
     pub binding: Binding,
 }
@@ -118,17 +139,19 @@ pub enum CutReason {
     HeaderTimeout,
     Limit,
     Shutdown,
+    Tls,
 }
 
 impl CutReason {
     /// All of them, for metrics.
-    pub const ALL: [CutReason; 6] = [
+    pub const ALL: [CutReason; 7] = [
         CutReason::Fenced,
         CutReason::TermChanged,
         CutReason::Idle,
         CutReason::HeaderTimeout,
         CutReason::Limit,
         CutReason::Shutdown,
+        CutReason::Tls,
     ];
 
     /// The metric label.
@@ -140,6 +163,7 @@ impl CutReason {
             CutReason::HeaderTimeout => "header_timeout",
             CutReason::Limit => "limit",
             CutReason::Shutdown => "shutdown",
+            CutReason::Tls => "tls",
         }
     }
 }
@@ -147,7 +171,7 @@ impl CutReason {
 /// One listener's side of the fence, in one worker. All calls are plain and quick: what takes time is a [`Held`].
 pub trait Role: 'static {
     /// A connection was accepted.
-    fn bind(&self, peer: SocketAddr) -> Binding;
+    fn bind(&self) -> Binding;
 
     /// A request's head is complete: what is to become of it? Asked again after every [`Held`].
     fn decide(&self, facts: &Facts<'_>) -> Decision;

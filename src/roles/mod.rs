@@ -1,7 +1,8 @@
-//! What the roles have in common: how a request's stamp is found, where held requests wait, how a refusal is told.
+//! What the roles have in common: how a request's stamp is found, where held requests wait, who may write, how a refusal is told.
 
 pub mod field;
 pub mod hold;
+pub mod identity;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 pub use field::StampField;
 pub use hold::Hold;
+pub use identity::Identities;
 
 use crate::event::Event;
 use crate::fence::{Refusal, Resource};

@@ -1,6 +1,5 @@
 //! What the tests of both roles and of the worker share.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +11,7 @@ use crate::event::{Event, EventSink, sink::Recorder};
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::tenure::{Armed, Standing};
 use crate::fence::{Epoch, Moment, Nonce, Refusal, Resource, Stamp, Term};
+use crate::peer::Peer;
 use crate::protocol::{Binding, Decision, Facts, Held, Right};
 
 /// A clock that stands until it is set.
@@ -80,14 +80,14 @@ pub(crate) fn leading(number: u64, armed: Armed) -> Standing {
     standing
 }
 
-pub(crate) fn peer() -> SocketAddr {
-    "10.0.0.7:5123".parse().expect("an address")
+pub(crate) fn peer() -> Peer {
+    Peer::Tcp("10.0.0.7:5123".parse().expect("an address"))
 }
 
 /// A request from [`peer`], bound to `standing`.
 pub(crate) fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head, standing: u64) -> Facts<'a> {
     let binding = Binding { standing };
-    Facts { method, path, fields: head, upgrade: false, grpc: false, peer: peer(), binding }
+    Facts { method, path, fields: head, upgrade: false, grpc: false, peer: peer(), names: None, binding }
 }
 
 pub(crate) fn forwarded(decision: Decision) -> Right {

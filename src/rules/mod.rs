@@ -22,7 +22,7 @@ use rule::Match;
 const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
 
 /// All rules of one listener, with the resources that they can name.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Rules {
     rules: Vec<Stated>,
     /// Sorted.
@@ -36,13 +36,13 @@ pub struct Rules {
 }
 
 /// A rule, its resource looked up where that can be done once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Stated {
     rule: Rule,
     resource: Option<Named>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 enum Named {
     Fixed(usize),
     /// By the rule's template.

@@ -66,7 +66,7 @@ pub(super) fn is_variable(name: &str) -> bool {
 }
 
 /// What the variables of a rule found in one request.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Bound<'a>([Option<Cow<'a, str>>; MOST_VARIABLES]);
 
 impl<'a> Bound<'a> {
@@ -87,7 +87,7 @@ impl<'a> Bound<'a> {
 }
 
 /// A rule as it is written; all that is there must hold, and at least one thing must be said.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct RuleText<'a> {
     /// One of these methods.
     pub methods: &'a [String],
@@ -106,7 +106,7 @@ pub struct RuleText<'a> {
 }
 
 /// One rule of a listener.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Rule {
     methods: Vec<Box<str>>,
     pub(super) path: Option<PathPattern>,

@@ -49,7 +49,8 @@ impl Request {
             fields: &self.fields,
             upgrade: self.upgrade,
             grpc: self.grpc,
-            peer: ([127, 0, 0, 1], 1).into(),
+            peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            names: None,
             binding: Binding::default(),
         };
         match rules.judge(&facts) {
@@ -245,7 +246,8 @@ proptest::proptest! {
                 fields: &fields,
                 upgrade: false,
                 grpc: false,
-                peer: ([127, 0, 0, 1], 1).into(),
+                peer: std::net::SocketAddr::from(([127, 0, 0, 1], 1)).into(),
+            names: None,
                 binding: Binding::default(),
             };
             let _ = rules.judge(&facts);

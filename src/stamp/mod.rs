@@ -12,7 +12,6 @@ mod wish;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -22,7 +21,7 @@ use crate::fence::tenure::{Stamped, Unarmed, Verdict, Wish};
 use crate::fence::{Moment, Reason, Refusal, Resource};
 use crate::metrics::ListenerMeters;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Held, Kind, Right, Role};
-use crate::roles::{self, StampField, hold};
+use crate::roles::{self, Identities, StampField, hold};
 use crate::rules::{Judged, Rules};
 pub use desk::{StampDesk, StampedResource};
 
@@ -35,6 +34,8 @@ pub struct StampListener {
     pub rules: Rules,
     /// The stamp's field.
     pub field: StampField,
+    /// Who may write.
+    pub identities: Identities,
     /// What happens to a stamp that comes in.
     pub incoming_stamp: IncomingStamp,
     /// Whether a write must say which epoch it belongs to.
@@ -81,6 +82,9 @@ impl StampRole {
     }
 
     fn write(&self, facts: &Facts<'_>, place: usize, unarmed: Unarmed) -> Decision {
+        if let Err(refusal) = self.listener.identities.may_write(facts, None, self.desk.resource(place)) {
+            return Decision::Refuse(refusal);
+        }
         let said = match wish::said(&self.listener, &self.desk, facts, place) {
             Ok(said) => said,
             Err(refusal) => return Decision::Refuse(refusal),
@@ -150,7 +154,7 @@ impl StampRole {
 }
 
 impl Role for StampRole {
-    fn bind(&self, _peer: SocketAddr) -> Binding {
+    fn bind(&self) -> Binding {
         Binding { standing: self.desk.version() }
     }
 

@@ -30,6 +30,7 @@ impl Sidecar {
         let health = RuleText { path: Some("/health"), pass_unarmed: true, ..RuleText::default() };
         let rules = vec![Rule::read(&health).expect("a rule")];
         let listener = StampListener {
+            identities: crate::roles::Identities::default(),
             name: "orders-stamp".into(),
             rules: Rules::new(rules, Some(&orders()), [&orders()].into_iter()),
             field: StampField::new("fencing-epoch"),
@@ -43,7 +44,7 @@ impl Sidecar {
 
     /// On a connection that is accepted now.
     fn decide(&self, method: &str, path: &str, fields: &[(&str, &str)]) -> Decision {
-        let bound = self.role.bind(peer()).standing;
+        let bound = self.role.bind().standing;
         self.role.decide(&facts(method, path, &Head::of(fields), bound))
     }
 
@@ -95,7 +96,7 @@ fn who_does_not_lead_refuses_writes_and_says_who_does() {
 fn a_connection_older_than_the_term_carries_nothing_of_it() {
     let mut standing = leading(3, Armed::Yes);
     let sidecar = Sidecar::new(&standing);
-    let old = sidecar.role.bind(peer()).standing;
+    let old = sidecar.role.bind().standing;
     standing.end(&orders());
     sidecar.desk.adopt(&standing);
     standing.begin(orders(), term(5));

@@ -2,15 +2,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
+use rustls::ServerConfig;
+use tokio::time::Instant;
+
+use super::setup::MakeProtocol;
 use crate::metrics::ListenerMeters;
+use crate::net::dial::ClientSlot;
 use crate::net::{Acceptor, Closer, Closing, Limiter, Stream};
-use crate::protocol::{Binding, CutReason, Role};
+use crate::peer::Peer;
+use crate::protocol::{Binding, CutReason, Party, Role};
 
 /// A connection being served.
 pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
@@ -19,7 +25,7 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 pub trait Protocol {
     /// Serves one connection to its end, and tells its role of it ([`Role::connection`]). It was bound when it was
     /// accepted; `closing` says when it is to finish. Dropping the future ends it at once.
-    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving;
+    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving;
 
     /// How many writes run in tasks of their own, which outlive the connection that they came on.
     fn writes_in_flight(&self) -> usize;
@@ -28,16 +34,29 @@ pub trait Protocol {
 /// No socket's queue is longer than this: who has taken so many has taken all that waited when it began.
 const LONGEST_QUEUE: usize = 4096;
 
-/// A binding does not depend on who is bound.
-const NOBODY: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 0));
+/// How a listener serves, until its settings are others.
+pub(super) struct Served {
+    pub role: Rc<dyn Role>,
+    pub protocol: Rc<dyn Protocol>,
+    /// Ends the connections that are served so.
+    pub closer: Closer,
+    /// How long a client may take to agree on a session.
+    pub session_timeout: Duration,
+}
 
 /// One listener in one worker.
 pub(super) struct Listening {
     pub name: Arc<str>,
     /// Whether its connections are bound to the writer's standing.
     pub stamps: bool,
-    pub role: Rc<dyn Role>,
-    pub protocol: Rc<dyn Protocol>,
+    pub make: MakeProtocol,
+    pub served: RefCell<Rc<Served>>,
+    /// How it served before, as long as anything is under way there.
+    pub retired: RefCell<Vec<Rc<Served>>>,
+    /// What sessions with clients are made with; plain text where there is nothing.
+    pub tls: RefCell<Option<Arc<ServerConfig>>>,
+    /// The same, for the upstream.
+    pub client: ClientSlot,
     pub meters: Rc<ListenerMeters>,
     /// How many connections it has, and may have, in this worker.
     pub limiter: Limiter,
@@ -46,7 +65,8 @@ pub(super) struct Listening {
     /// What a connection is bound to as long as it may have waited since before the present standing: there, while the
     /// kernel's queue could not be emptied when that came.
     pub behind: Cell<Option<Binding>>,
-    pub closer: Closer,
+    /// When a session that could not be had was last logged.
+    pub logged: Rc<Cell<Option<Instant>>>,
 }
 
 impl Listening {
@@ -58,7 +78,7 @@ impl Listening {
         }
     }
 
-    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(Stream, SocketAddr)> {
+    fn poll_accept(&self, context: &mut Context<'_>) -> Poll<(Stream, Peer)> {
         match self.acceptor.borrow_mut().as_mut() {
             Some(acceptor) if self.behind.get().is_some() => match acceptor.accept_waiting() {
                 Ok(Some(accepted)) => Poll::Ready(accepted),
@@ -88,7 +108,7 @@ impl Listening {
                     break;
                 }
                 Err(_) => {
-                    self.behind.set(self.behind.get().or_else(|| Some(self.role.bind(NOBODY))));
+                    self.behind.set(self.behind.get().or_else(|| Some(self.served.borrow().role.bind())));
                     break;
                 }
             }
@@ -103,16 +123,42 @@ impl Listening {
         drop(acceptor);
     }
 
-    fn take(&self, stream: Stream, peer: SocketAddr) {
+    fn take(&self, stream: Stream, peer: Peer) {
+        let served = Rc::clone(&self.served.borrow());
         let Some(permit) = self.limiter.take() else {
-            self.role.cut(CutReason::Limit);
+            served.role.cut(CutReason::Limit);
             return;
         };
-        let binding = self.behind.get().unwrap_or_else(|| self.role.bind(peer));
-        let serving = self.protocol.serve(stream, peer, binding, self.closer.handle());
+        let binding = self.behind.get().unwrap_or_else(|| served.role.bind());
+        let (party, closing) = (Party::unnamed(peer, binding), served.closer.handle());
+        let serving = match self.tls.borrow().clone() {
+            None => served.protocol.serve(stream, party, closing),
+            Some(config) => self.secured(served, config, stream, party, closing),
+        };
         tokio::task::spawn_local(async move {
             let _permit = permit;
             serving.await;
         });
+    }
+
+    /// From now on so. What is under way goes on as it began, and connections that served so end when it is over.
+    pub fn renew(&self, served: Served, connections: usize) {
+        let before = self.served.replace(Rc::new(served));
+        before.closer.finish();
+        self.limiter.allow(connections);
+        let mut retired = self.retired.borrow_mut();
+        retired.retain(|served| served.protocol.writes_in_flight() > 0);
+        retired.push(before);
+    }
+
+    /// Asks every connection to finish.
+    pub fn finish(&self) {
+        self.served.borrow().closer.finish();
+    }
+
+    /// Whether nothing is under way.
+    pub fn is_quiet(&self) -> bool {
+        let quiet = |served: &Rc<Served>| served.protocol.writes_in_flight() == 0;
+        self.limiter.open() == 0 && quiet(&self.served.borrow()) && self.retired.borrow().iter().all(quiet)
     }
 }

@@ -6,6 +6,7 @@
 //! | here | starting a worker: [`spawn`] on a thread of its own, or [`run`] on a runtime that is there |
 //! | [`setup`] | what a worker is given, and how it is put together |
 //! | [`listening`] | one listener: connections in, bounded, bound to the standing |
+//! | [`securing`] | sessions with clients, before anything is served |
 //! | [`over_http()`] | HTTP as a worker's protocol |
 //! | [`work`] | the loop: orders, reports, time, and the end |
 //!
@@ -14,6 +15,7 @@
 
 mod listening;
 mod over_http;
+mod securing;
 pub mod setup;
 mod work;
 

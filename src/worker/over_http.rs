@@ -1,6 +1,5 @@
 //! HTTP as a worker's protocol.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -9,17 +8,18 @@ use http::HeaderName;
 use super::listening::{Protocol, Serving};
 use super::setup::MakeProtocol;
 use crate::clock::Clock;
-use crate::config::resolved::{Listener, Role, Upstream};
+use crate::config::resolved::{Role, Upstream};
 use crate::fence::mechanism::Mechanisms;
-use crate::net::{Closing, Dial, Stream, TcpDial};
-use crate::protocol::Binding;
+use crate::net::dial::ClientSlot;
+use crate::net::{Closing, Dial, Stream, UpstreamDial};
+use crate::protocol::Party;
 use crate::protocol::http::{Http, Settings};
 
 struct OverHttp(Rc<Http>);
 
 impl Protocol for OverHttp {
-    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving {
-        Box::pin(Rc::clone(&self.0).serve(stream, peer, binding, closing))
+    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving {
+        Box::pin(Rc::clone(&self.0).serve(stream, who, closing))
     }
 
     fn writes_in_flight(&self) -> usize {
@@ -28,38 +28,32 @@ impl Protocol for OverHttp {
 }
 
 /// Makes the way to a listener's upstream; called on the worker's thread.
-pub type MakeDial = Box<dyn FnOnce(&Upstream) -> Rc<dyn Dial> + Send>;
+pub type MakeDial = Box<dyn Fn(&Upstream, &ClientSlot) -> Rc<dyn Dial> + Send>;
 
-/// Serves a listener's connections over HTTP; its upstream is reached over TCP.
-pub fn over_http(
-    listener: Arc<Listener>,
-    header: HeaderName,
-    clock: Arc<dyn Clock>,
-    mechanisms: Mechanisms,
-) -> MakeProtocol {
-    over_http_by(listener, header, clock, mechanisms, Box::new(move |upstream| dial(upstream, mechanisms)))
+/// Serves a listener's connections over HTTP; its upstream is reached as its configuration says.
+pub fn over_http(header: HeaderName, clock: Arc<dyn Clock>, mechanisms: Mechanisms) -> MakeProtocol {
+    over_http_by(header, clock, mechanisms, Box::new(move |upstream, tls| dial(upstream, tls, mechanisms)))
 }
 
 /// The same; its upstream is reached by what `dial` makes.
-pub fn over_http_by(
-    listener: Arc<Listener>,
-    header: HeaderName,
-    clock: Arc<dyn Clock>,
-    mechanisms: Mechanisms,
-    dial: MakeDial,
-) -> MakeProtocol {
-    Box::new(move |role| {
-        let dial = dial(&listener.upstream);
-        let strip_refused_from_upstream = matches!(listener.role, Role::Guard(_));
-        let settings = Settings { listener, header, clock, strip_refused_from_upstream, mechanisms };
+pub fn over_http_by(header: HeaderName, clock: Arc<dyn Clock>, mechanisms: Mechanisms, dial: MakeDial) -> MakeProtocol {
+    Box::new(move |listener, role, tls| {
+        let dial = dial(&listener.upstream, tls);
+        let settings = Settings {
+            listener: Arc::clone(listener),
+            header: header.clone(),
+            clock: Arc::clone(&clock),
+            strip_refused_from_upstream: matches!(listener.role, Role::Guard(_)),
+            mechanisms,
+        };
         Rc::new(OverHttp(Http::new(settings, role, dial)))
     })
 }
 
-fn dial(upstream: &Upstream, _mechanisms: Mechanisms) -> Rc<dyn Dial> {
+fn dial(upstream: &Upstream, tls: &ClientSlot, _mechanisms: Mechanisms) -> Rc<dyn Dial> {
     #[cfg(feature = "danger-test-switches")]
     if !_mechanisms.keeps(crate::fence::mechanism::Mechanism::Reset) {
         return Rc::new(crate::net::dial::LingeringDial);
     }
-    Rc::new(TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout })
+    Rc::new(UpstreamDial::new(upstream, Rc::clone(tls)))
 }

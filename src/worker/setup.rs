@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::listening::{Listening, Protocol};
+use super::listening::{Listening, Protocol, Served};
 use super::work::Worker;
 use crate::clock::Clock;
 use crate::config::resolved::{self, Config, Listener, Mode};
@@ -17,13 +17,16 @@ use crate::fence::tenure::Standing;
 use crate::fence::{Resource, WriterId};
 use crate::guard::cell::GateSetup;
 use crate::guard::{GateCell, Guard, GuardDesk, GuardListener};
-use crate::mailbox::{ControlSender, GateId, GateName, WorkerId};
+use crate::mailbox::{ControlSender, GateId, GateName, Renewal, WorkerId};
 use crate::metrics::ListenerMeters;
+use crate::net::dial::ClientSlot;
+use crate::net::listen::Socket;
 use crate::net::{Acceptor, Closer, Limiter};
 use crate::protocol::Role;
-use crate::roles::{Hold, StampField};
+use crate::roles::{Hold, Identities, StampField};
 use crate::rules::Rules;
 use crate::stamp::{StampDesk, StampListener, StampRole, StampedResource};
+use crate::tls::Sides;
 
 /// Everything that one worker is given. It can be sent to the worker's thread.
 pub struct WorkerSetup {
@@ -54,7 +57,7 @@ pub struct WorkerSetup {
 }
 
 /// Makes the protocol of a listener in one worker, around its role; called on the worker's thread.
-pub type MakeProtocol = Box<dyn FnOnce(Rc<dyn Role>) -> Rc<dyn Protocol> + Send>;
+pub type MakeProtocol = Box<dyn Fn(&Arc<Listener>, Rc<dyn Role>, &ClientSlot) -> Rc<dyn Protocol> + Send>;
 
 /// Makes the acceptor of a listener in one worker; called on the worker's runtime.
 pub type MakeAcceptor = Box<dyn FnOnce() -> io::Result<Acceptor> + Send>;
@@ -69,17 +72,20 @@ pub struct ListenerSetup {
     pub accept: MakeAcceptor,
     /// What serves them.
     pub protocol: MakeProtocol,
+    /// What sessions are made with, on both sides.
+    pub sides: Sides,
 }
 
 impl ListenerSetup {
-    /// Over a socket that [`crate::net::listen::bind`] made.
-    pub fn tcp(
+    /// Over a socket that [`crate::net::listen::bind_at`] made.
+    pub fn on(
+        socket: Socket,
         listener: Arc<Listener>,
         meters: ListenerMeters,
-        socket: std::net::TcpListener,
         protocol: MakeProtocol,
+        sides: Sides,
     ) -> ListenerSetup {
-        ListenerSetup { listener, meters, accept: Box::new(move || Acceptor::tcp(socket)), protocol }
+        ListenerSetup { listener, meters, accept: Box::new(move || Acceptor::on(socket)), protocol, sides }
     }
 }
 
@@ -142,41 +148,78 @@ impl Worker {
             .map(|(number, gate)| Rc::new(GateCell::new(GateId(number), gate, Rc::clone(&guards))))
             .collect();
         let stamps = Rc::new(StampDesk::new(clock, events, hold, &setup.writer, setup.stamped, &setup.standing));
-        let (field, closer) = (StampField::new(&setup.header), Closer::default());
-        let roles = Roles { field, gates: &gates, guards: &guards, stamps: &stamps };
-        let listeners = setup
-            .listeners
-            .into_iter()
-            .map(|listener| roles.listening(listener, setup.workers, &closer))
-            .collect::<io::Result<Vec<_>>>()?;
-        Ok(Worker { id: setup.id, control: setup.control, guards, gates, stamps, listeners, closer })
+        let roles = Roles {
+            field: StampField::new(&setup.header),
+            gates: gates.clone(),
+            guards: Rc::clone(&guards),
+            stamps: Rc::clone(&stamps),
+            workers: setup.workers.max(1),
+        };
+        let listeners =
+            setup.listeners.into_iter().map(|listener| roles.listening(listener)).collect::<io::Result<_>>()?;
+        Ok(Worker { id: setup.id, control: setup.control, guards, gates, stamps, listeners, roles })
     }
 }
 
 /// What the roles of a worker are made from.
-struct Roles<'a> {
+pub(super) struct Roles {
     field: StampField,
-    gates: &'a [Rc<GateCell>],
-    guards: &'a Rc<GuardDesk>,
-    stamps: &'a Rc<StampDesk>,
+    gates: Vec<Rc<GateCell>>,
+    guards: Rc<GuardDesk>,
+    stamps: Rc<StampDesk>,
+    workers: usize,
 }
 
-impl Roles<'_> {
-    fn listening(&self, setup: ListenerSetup, workers: usize, closer: &Closer) -> io::Result<Listening> {
-        let ListenerSetup { listener, meters, accept, protocol } = setup;
+impl Roles {
+    fn listening(&self, setup: ListenerSetup) -> io::Result<Listening> {
+        let ListenerSetup { listener, meters, accept, protocol, sides } = setup;
         let meters = Rc::new(meters);
-        let role = self.role(&listener, &meters)?;
+        let client: ClientSlot = Rc::new(RefCell::new(sides.client));
         Ok(Listening {
             name: Arc::clone(&listener.name),
             stamps: matches!(listener.role, resolved::Role::Stamp(_)),
-            protocol: protocol(Rc::clone(&role)),
-            role,
+            served: RefCell::new(Rc::new(self.served(&listener, &meters, &protocol, &client)?)),
+            retired: RefCell::default(),
+            make: protocol,
+            tls: RefCell::new(sides.server),
+            client,
             meters,
-            limiter: Limiter::new(listener.limits.connections.div_ceil(workers.max(1))),
+            limiter: Limiter::new(self.share(&listener)),
             acceptor: RefCell::new(Some(accept()?)),
             behind: Cell::new(None),
-            closer: closer.clone(),
+            logged: Rc::default(),
         })
+    }
+
+    /// Has a listener be as it is from now on.
+    ///
+    /// # Errors
+    /// Where it can name a resource that this worker has nothing for: then it stays as it was.
+    pub(super) fn renew(&self, listening: &Listening, renewal: &Renewal) -> io::Result<()> {
+        if renewal.replaced {
+            let served = self.served(&renewal.listener, &listening.meters, &listening.make, &listening.client)?;
+            listening.renew(served, self.share(&renewal.listener));
+        }
+        listening.tls.replace(renewal.sides.server.clone());
+        listening.client.replace(renewal.sides.client.clone());
+        Ok(())
+    }
+
+    fn served(
+        &self,
+        listener: &Arc<Listener>,
+        meters: &Rc<ListenerMeters>,
+        make: &MakeProtocol,
+        client: &ClientSlot,
+    ) -> io::Result<Served> {
+        let role = self.role(listener, meters)?;
+        let (protocol, closer) = (make(listener, Rc::clone(&role), client), Closer::default());
+        Ok(Served { role, protocol, closer, session_timeout: listener.limits.header_timeout })
+    }
+
+    /// A worker's share of a listener's connections.
+    fn share(&self, listener: &Listener) -> usize {
+        listener.limits.connections.div_ceil(self.workers)
     }
 
     fn role(&self, listener: &Listener, meters: &Rc<ListenerMeters>) -> io::Result<Rc<dyn Role>> {
@@ -190,12 +233,13 @@ impl Roles<'_> {
                     name,
                     rules,
                     field,
+                    identities: Identities::new(listener.identities.clone()),
                     fence_reads: settings.fence_reads,
                     forward_stamp: settings.forward_stamp,
                     audit: settings.mode == Mode::Audit,
                     meters,
                 };
-                Ok(Rc::new(Guard::new(listener, gates, Rc::clone(self.guards))))
+                Ok(Rc::new(Guard::new(listener, gates, Rc::clone(&self.guards))))
             }
             resolved::Role::Stamp(settings) => {
                 let places = self.places_of(&rules)?;
@@ -203,12 +247,13 @@ impl Roles<'_> {
                     name,
                     rules,
                     field,
+                    identities: Identities::new(listener.identities.clone()),
                     incoming_stamp: settings.incoming_stamp,
                     expect_required: settings.expect_required,
                     until_armed: settings.until_armed,
                     meters,
                 };
-                Ok(Rc::new(StampRole::new(listener, places, Rc::clone(self.stamps))))
+                Ok(Rc::new(StampRole::new(listener, places, Rc::clone(&self.stamps))))
             }
         }
     }

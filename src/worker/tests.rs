@@ -19,8 +19,9 @@ use crate::fence::tenure::{Armed, Standing};
 use crate::mailbox::{Account, Answer, GateId, ToControl, WorkerId};
 use crate::metrics::Metrics;
 use crate::net::{Accept, Acceptor, Closing, Stage, Stream, listen};
+use crate::peer::Peer;
 use crate::protocol::right::Settled;
-use crate::protocol::{Binding, Decision, Right, Role};
+use crate::protocol::{Decision, Party, Right, Role};
 use crate::roles::testing::*;
 
 const GATE: GateId = GateId(0);
@@ -32,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Lines(Rc<dyn Role>);
 
 impl Protocol for Lines {
-    fn serve(&self, stream: Stream, peer: SocketAddr, binding: Binding, closing: Closing) -> Serving {
-        Box::pin(converse(Rc::clone(&self.0), stream, peer, binding, closing))
+    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving {
+        Box::pin(converse(Rc::clone(&self.0), stream, who, closing))
     }
 
     fn writes_in_flight(&self) -> usize {
@@ -41,7 +42,7 @@ impl Protocol for Lines {
     }
 }
 
-async fn converse(role: Rc<dyn Role>, stream: Stream, peer: SocketAddr, binding: Binding, mut closing: Closing) {
+async fn converse(role: Rc<dyn Role>, stream: Stream, who: Party, mut closing: Closing) {
     let (read, mut write) = tokio::io::split(stream);
     let mut lines = tokio::io::BufReader::new(read).lines();
     let mut kept: Vec<Right> = Vec::new();
@@ -59,7 +60,7 @@ async fn converse(role: Rc<dyn Role>, stream: Stream, peer: SocketAddr, binding:
             continue;
         }
         let decided = loop {
-            let facts = crate::protocol::Facts { peer, binding, ..facts("PUT", "/a", &head, 0) };
+            let facts = crate::protocol::Facts { peer: who.peer, binding: who.binding, ..facts("PUT", "/a", &head, 0) };
             match role.decide(&facts) {
                 Decision::Forward(right) => break Ok(right),
                 Decision::Refuse(refusal) => break Err(refusal),
@@ -148,11 +149,17 @@ impl Process {
         let mut addresses = Vec::new();
         let mut listeners = Vec::new();
         for listener in &self.config.listeners {
-            let socket = listen::bind(listener.listen, 1).expect("a free port").remove(0);
+            let socket = listen::bind("127.0.0.1:0".parse().expect("an address"), 1).expect("a free port").remove(0);
             addresses.push(socket.local_addr().expect("an address"));
             let meters = metrics.meters(&listener.name).expect("it is configured");
-            let protocol: setup::MakeProtocol = Box::new(|role| Rc::new(Lines(role)));
-            listeners.push(ListenerSetup::tcp(Arc::clone(listener), meters, socket, protocol));
+            let protocol: setup::MakeProtocol = Box::new(|_, role, _| Rc::new(Lines(role)));
+            listeners.push(ListenerSetup::on(
+                listen::Socket::Tcp(socket),
+                Arc::clone(listener),
+                meters,
+                protocol,
+                Default::default(),
+            ));
         }
         let setup = WorkerSetup {
             id: WorkerId(0),
@@ -329,12 +336,12 @@ impl Exhausted {
 }
 
 impl Accept for Exhausted {
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         self.check()?;
         std::pin::pin!(self.acceptor.accept()).poll(context).map(Ok)
     }
 
-    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
         self.check()?;
         self.acceptor.accept_waiting()
     }
@@ -447,11 +454,11 @@ fn each_worker_takes_its_share_of_connections() {
 struct Panics;
 
 impl Accept for Panics {
-    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+    fn poll_accept(&mut self, _: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         panic!("a panic of the worker itself")
     }
 
-    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
         Ok(None)
     }
 }
@@ -533,7 +540,7 @@ fn it_guards_http() {
     let (mut setup, control, [guard, stamp_address]) = process.setup();
     for listener in &mut setup.listeners {
         let header = ::http::HeaderName::from_static("fencing-epoch");
-        listener.protocol = over_http(Arc::clone(&listener.listener), header, process.clock.clone(), Mechanisms::all());
+        listener.protocol = over_http(header, process.clock.clone(), Mechanisms::all());
     }
     let WorkerHandle { to, thread } = spawn(setup).expect("a thread");
     let mut worker = Running { to, control, guard, stamp: stamp_address };

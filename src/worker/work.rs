@@ -7,10 +7,10 @@ use futures_util::future;
 use tokio::sync::mpsc;
 
 use super::listening::Listening;
+use super::setup::Roles;
 use crate::fence::mechanism::Mechanism;
 use crate::guard::{GateCell, GuardDesk};
-use crate::mailbox::{Account, ControlSender, GateId, ToControl, ToWorker, WorkerId};
-use crate::net::Closer;
+use crate::mailbox::{Account, ControlSender, GateId, Renewal, ToControl, ToWorker, WorkerId};
 use crate::stamp::StampDesk;
 
 /// The alarm looks at the clock at least so often while a quarantine runs: the runtime's timers stand still while the
@@ -41,7 +41,7 @@ pub(super) struct Worker {
     pub gates: Vec<Rc<GateCell>>,
     pub stamps: Rc<StampDesk>,
     pub listeners: Vec<Listening>,
-    pub closer: Closer,
+    pub roles: Roles,
 }
 
 impl Worker {
@@ -117,6 +117,7 @@ impl Worker {
                 self.say(ToControl::Adopted(self.id, standing.version));
             }
             ToWorker::Deadline(deadline) => self.stamps.set_deadline(deadline),
+            ToWorker::Renew(renewals) => self.renew(&renewals),
             ToWorker::Report(reply) => {
                 // Whoever asked may have stopped waiting.
                 let _ = reply.send(self.account());
@@ -130,6 +131,15 @@ impl Worker {
             ToWorker::Abort => return Some(End::Abort),
         }
         None
+    }
+
+    fn renew(&self, renewals: &[Renewal]) {
+        for renewal in renewals {
+            let Some(listening) = self.listeners.get(renewal.place) else { continue };
+            if let Err(error) = self.roles.renew(listening, renewal) {
+                tracing::error!(listener = %listening.name, %error, "the new settings cannot be used here: the old ones stay");
+            }
+        }
     }
 
     fn with_gate(&self, gate: GateId, act: impl FnOnce(&GateCell)) {
@@ -202,15 +212,14 @@ impl Worker {
         if accepted > 0 {
             tokio::time::sleep(LAST_GREETING).await;
         }
-        self.closer.finish();
+        self.listeners.iter().for_each(Listening::finish);
         while !self.is_quiet() {
             tokio::time::sleep(LOOK_WHETHER_QUIET).await;
         }
     }
 
     fn is_quiet(&self) -> bool {
-        let quiet = |listener: &Listening| listener.limiter.open() == 0 && listener.protocol.writes_in_flight() == 0;
-        self.listeners.iter().all(quiet)
+        self.listeners.iter().all(Listening::is_quiet)
             && self.stamps.running() == 0
             && self.gates.iter().all(|gate| gate.running() == 0)
     }

@@ -220,7 +220,7 @@ fn in_this_process(world: &World, guard: &Sidecar, fence: Fence, clock: &Arc<Sti
     let loaded = config::load(Some((&a.config, &text)), &Overrides::default(), None).expect("it is well formed");
     let clock = Arc::clone(clock) as Arc<dyn Clock>;
     let surroundings = Surroundings { clock, mechanisms: fence.mechanisms(), ..Surroundings::host() };
-    let running = Instance::start(loaded.config, surroundings, None).expect("it starts");
+    let running = Instance::start(loaded.config, surroundings, None, None).expect("it starts");
     eventually("it knows who leads", LONG, || a.resource()["leader"]["id"] == "orders-b");
     (a, running)
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use epochgate::clock::Clock;
 use epochgate::config::Config;
-use epochgate::config::resolved::{Listener, Mode, Role};
+use epochgate::config::resolved::{ListenAt, Listener, Mode, Role};
 use epochgate::control::{self, Ended, Handle};
 use epochgate::disk::{Disk, FaultyDisk};
 use epochgate::event::{Event, EventSink, Listening as Said};
@@ -20,6 +20,7 @@ use epochgate::mailbox::WorkerId;
 use epochgate::metrics::Metrics;
 use epochgate::net::{Acceptor, Dial};
 use epochgate::state_dir::{FloorEvent, FloorWriter, StateDir};
+use epochgate::tls::Sides;
 use epochgate::verify::Outside;
 use epochgate::worker::setup::{gates_of, stamped_by};
 use epochgate::worker::{self, ListenerSetup, WorkerSetup, over_http_by};
@@ -98,7 +99,7 @@ impl Process {
 
     /// Where its listeners listen.
     fn address(&self, listener: &Listener) -> Address {
-        Address(self.host, listener.listen.port())
+        Address(self.host, port(&listener.listen))
     }
 
     /// Starts it, unless it runs. Where it cannot start (its disk), it says so in the record.
@@ -266,12 +267,12 @@ impl Process {
         let life = life.clone();
         let lingers = lingers(mechanisms);
         let protocol = over_http_by(
-            Arc::clone(listener),
             header,
             Arc::clone(&self.clock) as Arc<dyn Clock>,
             mechanisms,
-            Box::new(move |upstream| {
+            Box::new(move |upstream, _| {
                 let send_timeout = (!lingers).then_some(upstream.send_timeout);
+                let (network, life) = (network.clone(), life.clone());
                 Rc::new(Dialler { network, host, life, send_timeout, lingers }) as Rc<dyn Dial>
             }),
         );
@@ -283,6 +284,7 @@ impl Process {
                 Ok(Acceptor::from_source(Listening::new(&network, address, socket, &life)))
             }),
             protocol,
+            sides: Sides::default(),
         }
     }
 
@@ -332,4 +334,12 @@ fn lingers(mechanisms: Mechanisms) -> bool {
 #[cfg(not(feature = "danger-test-switches"))]
 fn lingers(_: Mechanisms) -> bool {
     false
+}
+
+/// Hosts of the simulation have no file system: all of them listen at ports.
+fn port(at: &ListenAt) -> u16 {
+    match at {
+        ListenAt::Tcp(address) => address.port(),
+        ListenAt::Unix(path) => unreachable!("the simulation makes no listener at {}", path.display()),
+    }
 }

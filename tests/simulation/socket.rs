@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -11,7 +10,8 @@ use std::time::Duration;
 
 use epochgate::net::dial::Dialling;
 use epochgate::net::listen::Accept;
-use epochgate::net::{Dial, ResetOnClose, Stream};
+use epochgate::net::{Dial, ResetOnClose, Speaks, Stream};
+use epochgate::peer::Peer;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::life::Life;
@@ -116,17 +116,17 @@ impl Listening {
         Socket::new(&self.network, id, 1, &self.life)
     }
 
-    fn accepted(&self, id: Id) -> (Stream, SocketAddr) {
-        (Socket::new(&self.network, id, 1, &self.life).into_stream(), Network::peer(id))
+    fn accepted(&self, id: Id) -> (Stream, Peer) {
+        (Socket::new(&self.network, id, 1, &self.life).into_stream(), Network::peer(id).into())
     }
 }
 
 impl Accept for Listening {
-    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, SocketAddr)>> {
+    fn poll_accept(&mut self, context: &mut Context<'_>) -> Poll<io::Result<(Stream, Peer)>> {
         self.network.poll_accept(self.address, self.socket, Some(context)).map(|id| Ok(self.accepted(id)))
     }
 
-    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, SocketAddr)>> {
+    fn accept_waiting(&mut self) -> io::Result<Option<(Stream, Peer)>> {
         match self.network.poll_accept(self.address, self.socket, None) {
             Poll::Ready(id) => Ok(Some(self.accepted(id))),
             Poll::Pending => Ok(None),
@@ -153,7 +153,7 @@ pub struct Dialler {
 }
 
 impl Dial for Dialler {
-    fn dial<'a>(&'a self, authority: &'a str) -> Dialling<'a> {
+    fn dial<'a>(&'a self, authority: &'a str, _: Speaks) -> Dialling<'a> {
         Box::pin(async move {
             let id = self.network.dial(self.host, authority, self.send_timeout)?;
             let socket = Socket::new(&self.network, id, 0, &self.life);

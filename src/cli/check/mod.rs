@@ -22,7 +22,7 @@ use super::exit::Exit;
 use super::guard::GuardArgs;
 use super::options::{Output, ProcessArgs};
 use super::stamp::StampArgs;
-use super::{block_on, complain, print, start};
+use super::{block_on, complain, print};
 use crate::config::{Loaded, Problem, Single};
 use report::{Category, Finding, Report};
 
@@ -86,7 +86,7 @@ pub fn run(args: CheckArgs) -> Exit {
         Some(CheckCommand::Guard { args, output }) => (args.overrides(), Some(Single::Guard), output),
         Some(CheckCommand::Stamp { args, output }) => (args.overrides(), Some(Single::Stamp), output),
     };
-    match start::load(&overrides, single) {
+    match crate::config::load_from(&overrides, single) {
         Ok(loaded) => {
             let report = look(&loaded);
             let printed = show(&report, output);

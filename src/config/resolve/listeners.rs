@@ -6,11 +6,13 @@ use std::sync::Arc;
 use super::Resolver;
 use super::resources::Listed;
 use super::rules::{self, check_listed};
+use super::trust;
+use crate::config::forms::UpstreamAt;
 use crate::config::problem::KeyPath;
 use crate::config::raw::{self, Allow, CoordinatorLoss, OF_A_GUARD, OF_A_STAMP};
 use crate::config::resolved::{
     GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Role, StampSettings, UntilArmed, Upstream,
-    UpstreamVersion,
+    UpstreamTls, UpstreamVersion,
 };
 use crate::fence::Resource;
 use crate::rules::Rules;
@@ -65,11 +67,17 @@ fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: 
         }
     });
     let limits = limits(&written.limits, path, resolver);
+    let tls = trust::of_listener(written, path, resolver);
+    let upstream_tls = written.upstream.as_ref().and_then(|upstream| trust::of_upstream(upstream, path, resolver));
+    let identities = trust::identities(written, path, listed, resolver);
     Some(Listener {
         name: written.name.as_ref()?.value.as_str().into(),
         role: role?,
-        listen: written.listen.as_ref()?.value,
-        upstream: upstream(written.upstream.as_ref()?)?,
+        listen: written.listen.as_ref()?.value.clone(),
+        socket_mode: written.socket_mode.value,
+        tls,
+        identities,
+        upstream: upstream(written.upstream.as_ref()?, upstream_tls)?,
         resource: written.resource.as_ref().map(|resource| resource.value.clone()),
         serves: rules.resources().to_vec(),
         rules,
@@ -197,11 +205,16 @@ fn campaign(
     names
 }
 
-fn upstream(written: &raw::Upstream) -> Option<Upstream> {
-    let origin = &written.url.as_ref()?.value;
+fn upstream(written: &raw::Upstream, tls: Option<UpstreamTls>) -> Option<Upstream> {
+    let (url, authority, socket) = match &written.url.as_ref()?.value {
+        UpstreamAt::Origin(origin) => (origin.url.clone(), origin.authority.as_str(), None),
+        UpstreamAt::Unix(path) => (format!("unix:{}", path.display()), "localhost", Some(path.clone())),
+    };
     Some(Upstream {
-        url: origin.url.as_str().into(),
-        authority: origin.authority.as_str().into(),
+        url: url.into(),
+        authority: authority.into(),
+        socket,
+        tls,
         version: match written.version {
             raw::Version::Same => UpstreamVersion::Same,
             raw::Version::Http1 => UpstreamVersion::Http1,

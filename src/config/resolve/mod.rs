@@ -5,6 +5,7 @@ mod coordinator;
 mod listeners;
 mod resources;
 mod rules;
+mod trust;
 
 pub(super) use listeners::Placed;
 pub(super) use resources::Listed;
@@ -143,7 +144,10 @@ fn log(log: &raw::Log) -> Log {
 /// No two of the process listen at the same place. Port 0 is a port of one's own.
 fn addresses_differ(file: &raw::File, listeners: &[listeners::Placed], resolver: &mut Resolver<'_>) {
     let root = KeyPath::root();
-    let of_listeners = listeners.iter().map(|placed| (placed.path.key("listen"), placed.listener.listen));
+    let of_listeners = listeners.iter().filter_map(|placed| match placed.listener.listen {
+        resolved::ListenAt::Tcp(address) => Some((placed.path.key("listen"), address)),
+        resolved::ListenAt::Unix(_) => None,
+    });
     let of_admin = file.admin.listen.as_ref().map(|listen| (root.key("admin").key("listen"), listen.value));
     let all: Vec<_> = of_listeners.chain(of_admin).filter(|(_, address)| address.port() != 0).collect();
     for (at, (path, address)) in all.iter().enumerate() {
@@ -154,6 +158,22 @@ fn addresses_differ(file: &raw::File, listeners: &[listeners::Placed], resolver:
         if let Some((other, other_address)) = all[..at].iter().find(|(_, other)| meets(other)) {
             let what = format!("{path}: {address} is taken already by {other} ({other_address})");
             resolver.problem(path, what, "choose another port");
+        }
+    }
+    sockets_differ(file, listeners, resolver);
+}
+
+fn sockets_differ(file: &raw::File, listeners: &[listeners::Placed], resolver: &mut Resolver<'_>) {
+    let of_admin = file.admin.socket.as_ref().map(|path| (KeyPath::root().key("admin").key("socket"), &path.value));
+    let of_listeners = listeners.iter().filter_map(|placed| match &placed.listener.listen {
+        resolved::ListenAt::Unix(socket) => Some((placed.path.key("listen"), socket)),
+        resolved::ListenAt::Tcp(_) => None,
+    });
+    let all: Vec<_> = of_admin.into_iter().chain(of_listeners).collect();
+    for (at, (path, socket)) in all.iter().enumerate() {
+        if let Some((other, _)) = all[..at].iter().find(|(_, other)| other == socket) {
+            let what = format!("{path}: {} is taken already by {other}", socket.display());
+            resolver.problem(path, what, "choose another path");
         }
     }
 }

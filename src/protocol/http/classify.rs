@@ -1,14 +1,12 @@
 //! What a request is: refused where two readers could read it two ways, else the facts that a role decides on.
 
-use std::net::SocketAddr;
-
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{Method, StatusCode, Version};
 
 use super::head::{self, Names};
-use crate::protocol::{Binding, Facts, Fields, Kind};
+use crate::protocol::{Facts, Fields, Kind, Party};
 
 /// Why a request is not looked at any further.
 #[derive(Debug)]
@@ -27,9 +25,7 @@ pub struct Seen {
     /// The address that it is for; none in an HTTP/1.0 request that names none.
     pub host: Option<HeaderValue>,
     /// Who sent it.
-    pub peer: SocketAddr,
-    /// What its connection is bound to.
-    pub binding: Binding,
+    pub who: Party,
     /// Whether it asks for an upgrade that can be granted.
     pub upgrade: bool,
     /// Whether it is a gRPC call.
@@ -55,17 +51,17 @@ impl Fields for HeaderMap {
 
 impl Seen {
     /// A head with what it says of itself.
-    pub fn new(mut head: Parts, said: Said, peer: SocketAddr, binding: Binding) -> Seen {
+    pub fn new(mut head: Parts, said: Said, who: Party) -> Seen {
         if let Some(host) = &said.host {
             head.headers.insert(header::HOST, host.clone());
         }
         let grpc = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc_type(value.as_bytes()));
-        Seen { head, host: said.host, peer, binding, upgrade: said.upgrade, grpc }
+        Seen { head, host: said.host, who, upgrade: said.upgrade, grpc }
     }
 
     /// A head that cannot be read: for the answer to it.
-    pub fn unread(head: Parts, peer: SocketAddr, binding: Binding) -> Seen {
-        Seen { head, host: None, peer, binding, upgrade: false, grpc: false }
+    pub fn unread(head: Parts, who: Party) -> Seen {
+        Seen { head, host: None, who, upgrade: false, grpc: false }
     }
 
     /// What a role sees of it.
@@ -76,8 +72,9 @@ impl Seen {
             fields: &self.head.headers,
             upgrade: self.upgrade,
             grpc: self.grpc,
-            peer: self.peer,
-            binding: self.binding,
+            peer: self.who.peer,
+            names: self.who.names.as_deref(),
+            binding: self.who.binding,
         }
     }
 
@@ -225,10 +222,10 @@ mod tests {
 
     fn try_classify(request: http::request::Builder, empty: bool) -> Result<Seen, Unreadable> {
         let (head, ()) = request.body(()).expect("a request").into_parts();
-        let peer = "10.0.0.7:1".parse().expect("address");
+        let peer = "10.0.0.7:1".parse::<crate::peer::Peer>().expect("address");
         let names = Names::new(HeaderName::from_static("fencing-epoch"));
         let said = read(&head, empty, &names, 100)?;
-        Ok(Seen::new(head, said, peer, Binding::default()))
+        Ok(Seen::new(head, said, Party::unnamed(peer, Default::default())))
     }
 
     #[test]

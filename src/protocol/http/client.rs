@@ -3,7 +3,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -15,6 +14,7 @@ use tokio::time::Instant;
 use super::upgrade::Tunnel;
 use crate::config::resolved::Limits;
 use crate::net::Stream;
+use crate::peer::Peer;
 use crate::protocol::CutReason;
 
 /// One client connection.
@@ -60,8 +60,8 @@ impl Client {
     }
 
     /// Its peer, which is always the same, as X-Forwarded-For has it.
-    pub fn peer_text(&self, peer: SocketAddr) -> &str {
-        self.peer_text.get_or_init(|| peer.ip().to_canonical().to_string())
+    pub fn peer_text(&self, peer: Peer) -> &str {
+        self.peer_text.get_or_init(|| peer.forwarded_for())
     }
 
     /// What hyper reads from and writes to.

@@ -1,7 +1,5 @@
 //! Heads, from one hop to the next: which fields travel, and which are between two neighbours only.
 
-use std::net::IpAddr;
-
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 /// The field by which a refusal says its reason.
@@ -77,7 +75,7 @@ impl Names {
     /// The fields of a request as the upstream is to see them, with `stamp` put on and no other stamp.
     ///
     /// Its framing is not among them, but for Content-Length; nor is Host, which the caller puts.
-    pub fn to_upstream(&self, from: &HeaderMap, peer: IpAddr, stamp: Option<&HeaderValue>, keep: Keep) -> HeaderMap {
+    pub fn to_upstream(&self, from: &HeaderMap, peer: &str, stamp: Option<&HeaderValue>, keep: Keep) -> HeaderMap {
         let named: Vec<HeaderName> = listed(from, &header::CONNECTION).collect();
         let mut to = HeaderMap::with_capacity(from.len() + 2);
         for (name, value) in from {
@@ -201,13 +199,13 @@ fn is_between_neighbours(name: &HeaderName, named: &[HeaderName]) -> bool {
     always || (named.contains(name) && *name != header::CONTENT_LENGTH)
 }
 
-fn forwarded_for(from: &HeaderMap, peer: IpAddr) -> Option<HeaderValue> {
+fn forwarded_for(from: &HeaderMap, peer: &str) -> Option<HeaderValue> {
     let mut peers = Vec::new();
     for value in from.get_all(FORWARDED_FOR) {
         peers.extend_from_slice(value.as_bytes());
         peers.extend_from_slice(b", ");
     }
-    peers.extend_from_slice(peer.to_canonical().to_string().as_bytes());
+    peers.extend_from_slice(peer.as_bytes());
     HeaderValue::from_bytes(&peers).ok()
 }
 
@@ -223,7 +221,7 @@ mod tests {
         Names::new(HeaderName::from_static("fencing-epoch"))
     }
 
-    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 7));
+    const PEER: &str = "10.0.0.7";
 
     #[test]
     fn what_is_between_neighbours_stays_there_and_the_stamp_survives() {

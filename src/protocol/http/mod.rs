@@ -50,7 +50,6 @@ mod upgrade;
 
 use std::cell::Cell;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -75,7 +74,7 @@ use crate::fence::mechanism::{Mechanism, Mechanisms};
 use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Dial};
 use crate::protocol::right::Settled;
-use crate::protocol::{Binding, CutReason, Decision, Held, Kind, Right, Role};
+use crate::protocol::{CutReason, Decision, Held, Kind, Party, Right, Role};
 
 /// What hyper buffers of a connection, in each direction, on each side: its default of 400 KiB is paid by every upload
 /// that stalls.
@@ -122,6 +121,8 @@ pub struct Http {
     listener: Arc<Listener>,
     clock: Arc<dyn Clock>,
     strip_refused: bool,
+    /// What HTTP/2 says of the way to the upstream.
+    scheme: &'static str,
     mechanisms: Mechanisms,
     names: Rc<Names>,
     role: Rc<dyn Role>,
@@ -143,6 +144,7 @@ impl Http {
                 settings.mechanisms == Mechanisms::all(),
             ),
             pool: Pool::new(Arc::clone(&settings.listener), dial),
+            scheme: if settings.listener.upstream.tls.is_some() { "https" } else { "http" },
             listener: settings.listener,
             clock: settings.clock,
             strip_refused: settings.strip_refused_from_upstream,
@@ -171,16 +173,10 @@ impl Http {
     }
 
     /// Begins to answer one request.
-    fn answering(
-        self: &Rc<Http>,
-        busy: Busy,
-        who: (SocketAddr, Binding),
-        closing: &Closing,
-        request: Request<Incoming>,
-    ) -> Answering {
+    fn answering(self: &Rc<Http>, busy: Busy, who: &Party, closing: &Closing, request: Request<Incoming>) -> Answering {
         match self.begin_stream(busy, who, closing, request) {
             Ok(answering) => answering,
-            Err((busy, request)) => Box::pin(Rc::clone(self).answer(busy, who, closing.clone(), request)),
+            Err((busy, request)) => Box::pin(Rc::clone(self).answer(busy, who.clone(), closing.clone(), request)),
         }
     }
 
@@ -188,7 +184,7 @@ impl Http {
     async fn answer(
         self: Rc<Http>,
         busy: Busy,
-        (peer, binding): (SocketAddr, Binding),
+        who: Party,
         closing: Closing,
         request: Request<Incoming>,
     ) -> Result<Response<Answer>, Infallible> {
@@ -198,12 +194,12 @@ impl Http {
         let unread = !body.is_end_stream();
         let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
         let mut answer = match said {
-            Ok(said) => self.decided(Seen::new(parts, said, peer, binding), body, &client, closing).await,
+            Ok(said) => self.decided(Seen::new(parts, said, who), body, &client, closing).await,
             Err(unreadable) => {
                 // What follows may be the rest of a request that somebody before us read another way, or the bytes of
                 // a tunnel: it is never taken for the next request.
                 client.note_unread();
-                let seen = Seen::unread(parts, peer, binding);
+                let seen = Seen::unread(parts, who);
                 let mut answer = self.unreadable(&seen, unreadable);
                 say_last(&mut answer, &seen);
                 answer
@@ -307,12 +303,13 @@ impl Http {
         let keep = Keep { trailers: true, upgrade, options: !http2 };
         let chunked = !http2 && !body.is_end_stream() && body.size_hint().exact().is_none();
         let mut request = Request::new(body);
-        let mut headers = self.names.to_upstream(&seen.head.headers, seen.peer.ip(), right.stamp(), keep);
+        let mut headers =
+            self.names.to_upstream(&seen.head.headers, &seen.who.peer.forwarded_for(), right.stamp(), keep);
         let upstream = &self.listener.upstream.authority;
         let host = seen.host.clone().or_else(|| HeaderValue::from_str(upstream).ok());
         if http2 {
             let authority = host.as_ref()?.to_str().ok()?;
-            let uri = Uri::builder().scheme("http").authority(authority).path_and_query(seen.target());
+            let uri = Uri::builder().scheme(self.scheme).authority(authority).path_and_query(seen.target());
             *request.uri_mut() = uri.build().ok()?;
             *request.version_mut() = Version::HTTP_2;
         } else {

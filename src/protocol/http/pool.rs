@@ -26,7 +26,7 @@ use super::link::{Link, LinkSocket};
 use super::{BUFFER, Spawn};
 use crate::config::resolved::Listener;
 use crate::net::bell::Bell;
-use crate::net::{Dial, Stream};
+use crate::net::{Dial, Speaks, Stream};
 
 /// How often an HTTP/2 upstream is asked whether it is still there.
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -138,7 +138,7 @@ impl Pool {
         if !fresh && let Some(one) = self.take_idle() {
             return Ok((one, true));
         }
-        let link = Link::new(self.dial.dial(&self.listener.upstream.authority).await?);
+        let link = Link::new(self.dial.dial(&self.listener.upstream.authority, Speaks::Http1).await?);
         let mut builder = http1::Builder::new();
         builder.max_buf_size(BUFFER).preserve_header_case(true);
         let (mut sender, connection) =
@@ -193,7 +193,7 @@ impl Pool {
 
     async fn many(&self) -> io::Result<Rc<Many>> {
         let upstream = &self.listener.upstream;
-        let link = Link::new(self.dial.dial(&upstream.authority).await?);
+        let link = Link::new(self.dial.dial(&upstream.authority, Speaks::Http2).await?);
         let mut builder = http2::Builder::new(Spawn);
         builder
             .timer(TokioTimer::new())

@@ -106,12 +106,12 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
-    use crate::protocol::Binding;
+    use crate::protocol::Party;
 
     fn seen(method: &str) -> Seen {
         let (head, ()) = Request::builder().method(method).uri("/").body(()).expect("a request").into_parts();
-        let peer = "10.0.0.7:1".parse().expect("address");
-        Seen::unread(head, peer, Binding::default())
+        let peer = "10.0.0.7:1".parse::<crate::peer::Peer>().expect("address");
+        Seen::unread(head, Party::unnamed(peer, Default::default()))
     }
 
     async fn text(answer: Response<Answer>) -> String {

@@ -1,7 +1,6 @@
 //! One client connection, from its first byte to its end.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -21,7 +20,7 @@ use super::direct::{Left, Line};
 use super::{Answering, BUFFER, Http, Spawn};
 use crate::config::resolved::UpstreamVersion;
 use crate::net::{Closing, Stage, Stream};
-use crate::protocol::{Binding, CutReason, Role};
+use crate::protocol::{CutReason, Party, Role};
 
 /// How a client that speaks HTTP/2 begins (RFC 9113 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -78,24 +77,17 @@ impl Http {
     ///
     /// A connection keeps this future for as long as it lives.
     #[allow(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    pub fn serve(
-        self: Rc<Http>,
-        mut stream: Stream,
-        peer: SocketAddr,
-        binding: Binding,
-        mut closing: Closing,
-    ) -> impl Future<Output = ()> {
+    pub fn serve(self: Rc<Http>, mut stream: Stream, who: Party, mut closing: Closing) -> impl Future<Output = ()> {
         async move {
             let _open = Open::new(&self.role);
             let mut first = [0; PREFACE.len()];
             let mut read = 0;
             let (beginning, since) = self.begin(&mut stream, &mut first, &mut read, &mut closing).await;
-            let who = (peer, binding);
             let client = |stream| Connected(Client::new(stream, Bytes::copy_from_slice(&first[..read]), since));
             match beginning {
                 Beginning::Http1 if self.direct.is_on() && self.listener.upstream.version != UpstreamVersion::Http2 => {
                     let line = Line::new(stream, first[..read].to_vec(), since, who);
-                    self.serve_plain(line, who, closing).await;
+                    self.serve_plain(line, closing).await;
                 }
                 Beginning::Http1 => {
                     let client = client(stream);
@@ -157,21 +149,16 @@ impl Http {
     fn service(
         self: &Rc<Http>,
         client: &Rc<Client>,
-        who: (SocketAddr, Binding),
+        who: Party,
         closing: &Closing,
     ) -> impl Fn(Request<Incoming>) -> Answering + use<> {
         let (http, client, closing) = (Rc::clone(self), Rc::clone(client), closing.clone());
-        move |request| http.answering(client.begin_request(), who, &closing, request)
+        move |request| http.answering(client.begin_request(), &who, &closing, request)
     }
 
     /// Serves HTTP/1.1 by the direct path, and what is not plain by hyper.
     #[allow(clippy::manual_async_fn, reason = "an async fn has room for its arguments twice")]
-    fn serve_plain(
-        self: &Rc<Http>,
-        mut line: Line,
-        who: (SocketAddr, Binding),
-        mut closing: Closing,
-    ) -> impl Future<Output = ()> {
+    fn serve_plain(self: &Rc<Http>, mut line: Line, mut closing: Closing) -> impl Future<Output = ()> {
         async move {
             loop {
                 match self.serve_direct(&mut line, &mut closing).await {
@@ -182,8 +169,9 @@ impl Http {
                     }
                     Left::AtOdd => {
                         let since = line.head_since.unwrap_or_else(Instant::now);
+                        let who = line.who;
                         let client = Connected(Client::new(line.stream, Bytes::from(line.ahead), since));
-                        let back = Box::pin(self.serve_http1(&client.0, who, closing.clone(), true)).await;
+                        let back = Box::pin(self.serve_http1(&client.0, who.clone(), closing.clone(), true)).await;
                         let Some((stream, ahead)) = back else { return };
                         line = Line::new(stream, ahead.into(), Instant::now(), who);
                     }
@@ -197,7 +185,7 @@ impl Http {
     async fn serve_http1(
         self: &Rc<Http>,
         client: &Rc<Client>,
-        who: (SocketAddr, Binding),
+        who: Party,
         closing: Closing,
         returns: bool,
     ) -> Option<(Stream, Bytes)> {
@@ -254,7 +242,7 @@ impl Http {
         None
     }
 
-    async fn serve_http2(self: &Rc<Http>, client: &Rc<Client>, who: (SocketAddr, Binding), closing: Closing) {
+    async fn serve_http2(self: &Rc<Http>, client: &Rc<Client>, who: Party, closing: Closing) {
         let limits = &self.listener.limits;
         let header_bytes = u32::try_from(limits.header_bytes).unwrap_or(u32::MAX);
         let connection = http2::Builder::new(Spawn)

@@ -54,7 +54,8 @@ impl Exchange<'_> {
                 return Poll::Ready(Err(Trouble::Closing));
             }
             let Some(upstream) = self.upstream.as_mut().filter(|_| !matches!(self.down, Down::Whole)) else {
-                return if self.out.waiting().is_empty() { Poll::Ready(Ok(())) } else { Poll::Pending };
+                let out = self.out.waiting().is_empty() && self.client.has_sent_all();
+                return if out { Poll::Ready(Ok(())) } else { Poll::Pending };
             };
             let mut space = Scratch::to_read();
             let mut buffer = ReadBuf::new(&mut space);
@@ -105,7 +106,8 @@ impl Exchange<'_> {
                 }
             }
         }
-        Poll::Ready(())
+        // What the session has sealed is not out yet; an error shows with the next write, or is nobody's loss.
+        Pin::new(&mut *self.client).poll_flush(context).map(|_| ())
     }
 
     /// Hands these bytes to the client, after what waits already.
@@ -224,7 +226,8 @@ impl Exchange<'_> {
     fn complete(&mut self, clean: bool) {
         self.down = Down::Whole;
         let upstream = self.upstream.take();
-        if self.sent && !self.sent_unseen {
+        let out = upstream.as_ref().is_none_or(|upstream| upstream.stream.has_sent_all());
+        if self.sent && out && !self.sent_unseen {
             match upstream {
                 Some(upstream) if self.stays && clean => {
                     self.http.direct.idle.give_back(upstream, self.now);

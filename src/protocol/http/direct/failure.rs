@@ -67,7 +67,11 @@ impl Http {
         let last = came.close || cut.is_some() || came.is_unread;
         let bytes = self.written(answer, last, &seen).await;
         let patience = self.listener.limits.body_idle_timeout;
-        let told = matches!(timeout(patience, line.stream.write_all(&bytes)).await, Ok(Ok(())));
+        let say = async {
+            line.stream.write_all(&bytes).await?;
+            line.stream.flush().await
+        };
+        let told = matches!(timeout(patience, say).await, Ok(Ok(())));
         if !told {
             return Err(cut);
         }
@@ -114,8 +118,8 @@ impl Http {
         }
         let parts = request.body(()).unwrap_or_default().into_parts().0;
         match classify::read(&parts, true, &self.names, MOST_FIELDS) {
-            Ok(said) => Seen::new(parts, said, line.peer, line.binding),
-            Err(_) => Seen::unread(parts, line.peer, line.binding),
+            Ok(said) => Seen::new(parts, said, line.who.clone()),
+            Err(_) => Seen::unread(parts, line.who.clone()),
         }
     }
 

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead as _, ReadBuf};
 use tokio::time::Instant;
 
 use crate::config::resolved::Listener;
-use crate::net::{Dial, Stream};
+use crate::net::{Dial, Speaks, Stream};
 
 /// One connection to the upstream.
 pub struct Upstream {
@@ -53,7 +53,7 @@ impl Idle {
     /// Where none can be made within the connect timeout.
     pub async fn dial(&self) -> io::Result<Upstream> {
         let upstream = &self.listener.upstream;
-        match tokio::time::timeout(upstream.connect_timeout, self.dial.dial(&upstream.authority)).await {
+        match tokio::time::timeout(upstream.connect_timeout, self.dial.dial(&upstream.authority, Speaks::Http1)).await {
             Ok(stream) => Ok(Upstream { stream: stream?, used: false, idle_since: Instant::now() }),
             Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time")),
         }

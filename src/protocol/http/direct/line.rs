@@ -1,7 +1,6 @@
 //! A client's connection between two requests: waits for the next head, and asks the role about it.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,7 +17,7 @@ use super::request::{self, Plain, Read};
 use super::scratch::Scratch;
 use crate::fence::Refusal;
 use crate::net::{Closing, Stage, Stream};
-use crate::protocol::{Binding, CutReason, Decision, Held, Kind};
+use crate::protocol::{CutReason, Decision, Held, Kind, Party};
 
 /// A head that comes in more pieces is hyper's: here each look at one begins anew.
 const MOST_LOOKS: u32 = 8;
@@ -42,17 +41,16 @@ pub struct Line {
     now: Option<Instant>,
     /// How often a head has been looked at in vain.
     looks: u32,
-    pub(super) peer: SocketAddr,
+    pub who: Party,
     /// The peer as X-Forwarded-For has it.
     peer_text: String,
-    pub(super) binding: Binding,
 }
 
 impl Line {
     /// Of this stream, of which `ahead` has come.
-    pub fn new(stream: Stream, ahead: Vec<u8>, since: Instant, (peer, binding): (SocketAddr, Binding)) -> Line {
+    pub fn new(stream: Stream, ahead: Vec<u8>, since: Instant, who: Party) -> Line {
         let head_since = (!ahead.is_empty()).then_some(since);
-        let peer_text = peer.ip().to_canonical().to_string();
+        let peer_text = who.peer.forwarded_for();
         Line {
             stream,
             unseen: head_since.is_some(),
@@ -62,9 +60,8 @@ impl Line {
             ahead,
             head_since,
             idle_since: since,
-            peer,
+            who,
             peer_text,
-            binding,
         }
     }
 
@@ -220,7 +217,7 @@ impl Http {
         finish: Option<Finish>,
     ) -> Decided {
         let mut finish = finish.unwrap_or_else(|| Finish::new(self, Kind::of_method(plain.method)));
-        let right = match self.role.decide(&plain.facts(line.peer, line.binding)) {
+        let right = match self.role.decide(&plain.facts(&line.who)) {
             Decision::Forward(right) => right,
             Decision::Refuse(refusal) => return Decided::Refuse(refusal, finish),
             Decision::Hold(held) => return Decided::Hold(held, finish),

@@ -3,15 +3,13 @@
 //! What is not plain is none of this path's business: hyper's path takes it, and says what is wrong with it if
 //! anything is. So nothing here repairs, guesses, or refuses.
 
-use std::mem::MaybeUninit;
-use std::net::SocketAddr;
-
 use http::HeaderValue;
+use std::mem::MaybeUninit;
 
 use super::super::classify::is_grpc_type;
 use super::super::head::Names;
 use super::fields::{Lines, line};
-use crate::protocol::{Binding, Facts, Fields};
+use crate::protocol::{Facts, Fields, Party};
 
 /// A head with more fields is not plain.
 pub const MOST_FIELDS: usize = 100;
@@ -164,9 +162,18 @@ static PLAIN: [bool; 256] = {
 
 impl Plain<'_, '_> {
     /// What a role sees of it.
-    pub fn facts(&self, peer: SocketAddr, binding: Binding) -> Facts<'_> {
+    pub fn facts<'f>(&'f self, who: &'f Party) -> Facts<'f> {
         let path = self.target.split_once('?').map_or(self.target, |(path, _)| path);
-        Facts { method: self.method, path, fields: &self.fields, upgrade: false, grpc: false, peer, binding }
+        Facts {
+            method: self.method,
+            path,
+            fields: &self.fields,
+            upgrade: false,
+            grpc: false,
+            peer: who.peer,
+            names: who.names.as_deref(),
+            binding: who.binding,
+        }
     }
 
     /// Writes the head as the upstream is to see it: as [`Names::to_upstream`] has it.

@@ -14,8 +14,12 @@ fn serving_a_connection_takes_little_memory() {
     run(async {
         let world = world(|_| {}).await;
         let stream = Stream::other(tokio::io::duplex(1).0);
-        let binding = world.role.bind(world.address);
-        let serving = Rc::clone(&world.http).serve(stream, world.address, binding, world.closer.handle());
+        let binding = world.role.bind();
+        let serving = Rc::clone(&world.http).serve(
+            stream,
+            crate::protocol::Party::unnamed(world.address, binding),
+            world.closer.handle(),
+        );
         let size = size_of_val(&serving);
         assert!(
             size <= MOST,

@@ -191,7 +191,7 @@ fn a_read_ends_with_its_stream() {
 struct Never;
 
 impl Dial for Never {
-    fn dial<'a>(&'a self, _: &'a str) -> Dialling<'a> {
+    fn dial<'a>(&'a self, _: &'a str, _: crate::net::Speaks) -> Dialling<'a> {
         Box::pin(std::future::pending())
     }
 }
@@ -203,8 +203,12 @@ fn a_stream_that_leaves_before_anything_was_sent_is_sure_of_it() {
             change.upstream.version = UpstreamVersion::Http1;
         });
         let (near, far) = tokio::io::duplex(1 << 16);
-        let (peer, closer) = ("10.0.0.7:1".parse().expect("address"), Closer::default());
-        tokio::task::spawn_local(http.serve(Stream::other(far), peer, role.bind(peer), closer.handle()));
+        let (peer, closer) = ("10.0.0.7:1".parse::<crate::peer::Peer>().expect("address"), Closer::default());
+        tokio::task::spawn_local(http.serve(
+            Stream::other(far),
+            crate::protocol::Party::unnamed(peer, role.bind()),
+            closer.handle(),
+        ));
         let (mut sender, connection) = h2::client::handshake(near).await.expect("handshake");
         tokio::task::spawn_local(connection);
         let (answer, mut body) = sender.send_request(put("/a", 3), false).expect("sent");
@@ -246,8 +250,12 @@ fn an_answer_to_a_stream_is_looked_at_before_the_rest_of_it_leaves() {
             change.dialled.push_back(upstream);
         });
         let (near, far) = tokio::io::duplex(1 << 16);
-        let (peer, closer) = ("10.0.0.7:1".parse().expect("address"), Closer::default());
-        tokio::task::spawn_local(http.serve(Stream::other(far), peer, role.bind(peer), closer.handle()));
+        let (peer, closer) = ("10.0.0.7:1".parse::<crate::peer::Peer>().expect("address"), Closer::default());
+        tokio::task::spawn_local(http.serve(
+            Stream::other(far),
+            crate::protocol::Party::unnamed(peer, role.bind()),
+            closer.handle(),
+        ));
         let (mut sender, mut connection) = h2::client::handshake(near).await.expect("handshake");
         let (answer, mut body) = sender.send_request(put("/a", 6), false).expect("sent");
         body.send_data("abc".into(), false).expect("data");

@@ -19,7 +19,7 @@ use crate::config::resolved::{
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::dial::Dialling;
-use crate::net::{Acceptor, Closer, Dial, Stream, TcpDial, listen};
+use crate::net::{Acceptor, Closer, Dial, Speaks, Stream, UpstreamDial, listen};
 use crate::protocol::http::{Http, Settings};
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::signal::{Caller, Signal};
@@ -123,7 +123,7 @@ impl FakeRole {
 }
 
 impl Role for FakeRole {
-    fn bind(&self, _: SocketAddr) -> Binding {
+    fn bind(&self) -> Binding {
         Binding::default()
     }
 
@@ -190,7 +190,7 @@ pub struct Change<'a> {
 struct Prepared(RefCell<VecDeque<tokio::io::DuplexStream>>);
 
 impl Dial for Prepared {
-    fn dial<'a>(&'a self, _: &'a str) -> Dialling<'a> {
+    fn dial<'a>(&'a self, _: &'a str, _: Speaks) -> Dialling<'a> {
         let stream = self.0.borrow_mut().pop_front().expect("the test has prepared enough");
         Box::pin(async { Ok(Stream::other(stream)) })
     }
@@ -221,8 +221,12 @@ async fn world_with(mechanisms: Mechanisms, change: impl FnOnce(&mut Change<'_>)
         async move {
             loop {
                 let (stream, peer) = acceptor.accept().await;
-                let binding = role.bind(peer);
-                tokio::task::spawn_local(Rc::clone(&http).serve(stream, peer, binding, closer.handle()));
+                let binding = role.bind();
+                tokio::task::spawn_local(Rc::clone(&http).serve(
+                    stream,
+                    crate::protocol::Party::unnamed(peer, binding),
+                    closer.handle(),
+                ));
             }
         }
     });
@@ -239,6 +243,8 @@ pub fn proxy(
     let mut upstream = Upstream {
         url: format!("http://{authority}").into(),
         authority: authority.into(),
+        socket: None,
+        tls: None,
         version: UpstreamVersion::Same,
         connect_timeout: FOREVER,
         response_timeout: FOREVER,
@@ -262,7 +268,7 @@ pub fn proxy(
     change(&mut changed);
     let strip_refused_from_upstream = changed.strip_refused;
     let (dialled, direct) = (changed.dialled, changed.direct);
-    let tcp = TcpDial { connect_timeout: upstream.connect_timeout, send_timeout: upstream.send_timeout };
+    let tcp = UpstreamDial::new(&upstream, Rc::default());
     let guard = GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),
@@ -275,7 +281,10 @@ pub fn proxy(
     let listener = Arc::new(Listener {
         name: "guard".into(),
         role: ListenerRole::Guard(guard),
-        listen: "127.0.0.1:0".parse().expect("address"),
+        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        socket_mode: 0o660,
+        tls: None,
+        identities: None,
         upstream,
         resource: None,
         rules: crate::rules::Rules::default(),

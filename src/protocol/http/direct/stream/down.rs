@@ -171,7 +171,8 @@ impl Exchange {
     fn complete(&mut self, clean: bool, now: Instant) {
         self.down = Down::Whole;
         let upstream = self.upstream.take();
-        if self.sent {
+        let out = upstream.as_ref().is_none_or(|upstream| upstream.stream.has_sent_all());
+        if self.sent && out {
             match upstream {
                 Some(upstream) if self.stays && clean => {
                     self.http.direct.idle.give_back(upstream, now);

@@ -85,8 +85,9 @@ impl Stream {
             fields: &self.head,
             upgrade: false,
             grpc: false,
-            peer: self.peer,
-            binding: self.binding,
+            peer: self.who.peer,
+            names: self.who.names.as_deref(),
+            binding: self.who.binding,
         }
     }
 
@@ -120,7 +121,7 @@ impl Stream {
         } else {
             to.extend_from_slice(b"x-forwarded-for: ");
         }
-        to.extend_from_slice(self.client.peer_text(self.peer).as_bytes());
+        to.extend_from_slice(self.client.peer_text(self.who.peer).as_bytes());
         to.extend_from_slice(b"\r\n");
         if let Some(stamp) = stamp {
             line(to, names.stamp().as_bytes(), stamp.as_bytes());
@@ -146,7 +147,7 @@ mod tests {
     use http::header::HeaderName;
 
     use super::*;
-    use crate::protocol::Binding;
+    use crate::protocol::Party;
     use crate::protocol::http::client::Client;
 
     type Lines<'a> = &'a [(&'a str, &'a str)];
@@ -162,8 +163,8 @@ mod tests {
         let said = look(&head, no_body, 100)?;
         let (stream, _) = tokio::io::duplex(1);
         let client = Client::new(crate::net::Stream::other(stream), bytes::Bytes::new(), tokio::time::Instant::now());
-        let peer = "[::ffff:10.0.0.7]:1".parse().expect("address");
-        let stream = Stream { head, said, client: Rc::clone(&client), peer, binding: Binding::default() };
+        let peer = "[::ffff:10.0.0.7]:1".parse::<crate::peer::Peer>().expect("address");
+        let stream = Stream { head, said, client: Rc::clone(&client), who: Party::unnamed(peer, Default::default()) };
         let mut to = Vec::new();
         let names = Names::new(HeaderName::from_static("fencing-epoch"));
         stream.write(&names, Some(&HeaderValue::from_static("42")), &mut to);

@@ -25,7 +25,6 @@ mod launch;
 mod sent;
 mod up;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::request::Parts;
@@ -49,15 +48,14 @@ use super::scratch::Scratch;
 use crate::config::resolved::UpstreamVersion;
 use crate::fence::Resource;
 use crate::net::Closing;
-use crate::protocol::{Binding, Decision, Kind, Right};
+use crate::protocol::{Decision, Kind, Party, Right};
 
 /// A plain stream: its head, and what is known of it.
 struct Stream {
     head: Parts,
     said: Said,
     client: Rc<Client>,
-    peer: SocketAddr,
-    binding: Binding,
+    who: Party,
 }
 
 /// What a stream waits for whose first byte could not leave at once.
@@ -77,7 +75,7 @@ impl Http {
     pub(in super::super) fn begin_stream(
         self: &Rc<Http>,
         busy: Busy,
-        (peer, binding): (SocketAddr, Binding),
+        who: &Party,
         closing: &Closing,
         request: Request<Incoming>,
     ) -> Result<Answering, (Busy, Request<Incoming>)> {
@@ -88,7 +86,7 @@ impl Http {
         let Some(said) = head::look(&head, body.is_end_stream(), self.listener.limits.headers) else {
             return Err((busy, Request::from_parts(head, body)));
         };
-        let stream = Stream { head, said, client: Rc::clone(busy.client()), peer, binding };
+        let stream = Stream { head, said, client: Rc::clone(busy.client()), who: who.clone() };
         let mut finish = Finish::new(self, Kind::of_method(stream.head.method.as_str()));
         let wait = match self.role.decide(&stream.facts()) {
             Decision::Forward(right) => {
@@ -161,10 +159,10 @@ impl Http {
 
     /// Says that there is no answer of the upstream's, and why.
     fn stream_failed(&self, stream: Stream, failed: Failed, resource: Option<Resource>) -> Response<Answer> {
-        let Stream { head, client, peer, binding, .. } = stream;
+        let Stream { head, client, who, .. } = stream;
         let seen = match classify::read(&head, true, &self.names, self.listener.limits.headers) {
-            Ok(said) => Seen::new(head, said, peer, binding),
-            Err(_) => Seen::unread(head, peer, binding),
+            Ok(said) => Seen::new(head, said, who),
+            Err(_) => Seen::unread(head, who),
         };
         let mut refusal = match failed {
             Failed::Refused(refusal) => return self.refused(&seen, &refusal, &client),

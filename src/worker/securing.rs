@@ -1,0 +1,66 @@
+//! A connection to a listener with TLS: first a session, bounded in time; then its protocol serves.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::time::{Instant, timeout};
+
+use super::listening::{Listening, Served, Serving};
+use crate::net::{Closing, Stage, Stream, tls};
+use crate::peer::Names;
+use crate::protocol::{CutReason, Party};
+use crate::tls::certificate::Certificate;
+use crate::tls::explain::{Why, explain};
+
+/// At most so often does a listener log a session that could not be had: anybody may try. The counter has all of them.
+const LOG_EVERY: Duration = Duration::from_secs(5);
+
+impl Listening {
+    /// Agrees on a session, and serves.
+    pub(super) fn secured(
+        &self,
+        served: Rc<Served>,
+        config: Arc<ServerConfig>,
+        stream: Stream,
+        mut party: Party,
+        mut closing: Closing,
+    ) -> Serving {
+        let (name, meters) = (Arc::clone(&self.name), Rc::clone(&self.meters));
+        let logged = Rc::clone(&self.logged);
+        Box::pin(async move {
+            let session = tokio::select! {
+                biased;
+                () = closing.until(Stage::Now) => return served.role.cut(CutReason::Shutdown),
+                session = timeout(served.session_timeout, tls::accept(stream, &config)) => session,
+            };
+            let session = session.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+            let stream = match session {
+                Ok(stream) => stream,
+                Err(error) => {
+                    let (why, text) = explain(&error, true);
+                    meters.no_session(why);
+                    if why != Why::Closed {
+                        served.role.cut(CutReason::Tls);
+                    }
+                    if logged.get().is_none_or(|last: Instant| last.elapsed() >= LOG_EVERY) {
+                        logged.set(Some(Instant::now()));
+                        tracing::warn!(listener = %name, peer = %party.peer, why = why.as_str(), "no session: {text}");
+                    }
+                    return;
+                }
+            };
+            party.names = names(&stream);
+            served.protocol.serve(stream, party, closing).await;
+        })
+    }
+}
+
+/// What the client's certificate names it, where it has shown one.
+fn names(stream: &Stream) -> Option<Rc<Names>> {
+    let own = stream.tls()?.peer_certificates()?.first()?;
+    // One that the verifier took, and this cannot read, names nobody: then it may write as nobody.
+    Some(Rc::new(Certificate::read(own).map(|certificate| certificate.names).unwrap_or_default()))
+}
