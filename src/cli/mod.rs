@@ -8,6 +8,7 @@
 //! | [`status`], [`step_down`], [`gate`], [`doors`], [`rebase`] | ask a running process, or have it do something |
 //! | [`fence`] | ends every leadership, and proves that nothing old can land |
 //! | [`check`] | the configuration, then the world |
+//! | [`cert`] | certificates for a first set-up of mTLS |
 //! | [`verify`] | recorded histories, against the rules |
 //! | [`demo`], [`schema`], [`completions`], [`version`] | the rest |
 //! | [`exit`] | every exit code |
@@ -17,6 +18,7 @@
 //!
 //! Nothing here is started twice or retried: a command does one thing and says how it went.
 
+mod cert;
 mod check;
 pub mod client;
 mod complain;
@@ -91,6 +93,7 @@ enum Command {
     Doors(doors::DoorsArgs),
     Rebase(rebase::RebaseArgs),
     Check(Box<check::CheckArgs>),
+    Cert(cert::CertArgs),
     Verify(verify::VerifyArgs),
     Schema(schema::SchemaArgs),
     Demo(demo::DemoArgs),
@@ -118,6 +121,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Doors(args) => doors::run(args),
         Command::Rebase(args) => rebase::run(&args),
         Command::Check(args) => check::run(*args),
+        Command::Cert(args) => cert::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Schema(args) => schema::run(args),
         Command::Demo(args) => demo::run(args),

@@ -31,7 +31,7 @@ pub fn until_stopped(overrides: &Overrides, single: Option<Single>) -> Exit {
     match crate::run::run(loaded.config, World::host(), origin) {
         Ok(ended) => how_it_ended(&ended, &id),
         Err(RunError::Trust(problems)) => {
-            problems.iter().for_each(|problem| complain::error(problem));
+            problems.iter().for_each(|problem| complain::error_with_help(&problem.what, &problem.help));
             Exit::Config
         }
         Err(error) => {

@@ -9,6 +9,7 @@ use crate::config::resolved::*;
 use crate::event::{By, EventSink};
 use crate::fence::{Epoch, Nonce, Outcome};
 use crate::protocol::{CutReason, Finished, Kind};
+use crate::tls::Usage;
 
 /// A listener of either role, for every resource of `serves`.
 fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
@@ -18,7 +19,11 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
         role,
         listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into(),
         socket_mode: 0o660,
-        tls: None,
+        tls: Some(ListenerTls {
+            pair: KeyPair { cert: "a.crt".into(), key: "a.key".into() },
+            client_ca: None,
+            only_tls13: false,
+        }),
         identities: None,
         upstream: Upstream {
             url: "http://127.0.0.1:9000".into(),
@@ -134,6 +139,7 @@ fn reference() -> BTreeMap<String, (String, BTreeSet<String>)> {
 fn the_reference_and_the_program_name_the_same_metrics() {
     let metrics = metrics(&["orders"]);
     metrics.show_waits([(&"orders".parse().expect("a name"), "guard-1-9f3c2a7b")]);
+    metrics.show_certificates("guard", &[Expiry { usage: Usage::Server, until: jiff::Timestamp::UNIX_EPOCH }]);
     let documented = reference();
     let registered: BTreeMap<String, (String, BTreeSet<String>)> = metrics
         .gather()

@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test uses another part")]
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+pub mod certificates;
 pub mod client;
 pub mod dice;
 pub mod etcd;

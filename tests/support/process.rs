@@ -212,6 +212,12 @@ impl Process {
         self.signal(Signal::TERM);
     }
 
+    /// SIGHUP: its files are to be read again.
+    #[track_caller]
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
+    }
+
     /// SIGKILL; returns when it has ended.
     pub fn kill(&mut self) {
         if self.poll().is_none() {

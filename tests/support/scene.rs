@@ -136,6 +136,15 @@ impl Plan {
         self.listener("stamp", upstream, more)
     }
 
+    /// A guard listener at a place of its own: `unix:/run/guard.sock`.
+    #[must_use]
+    pub fn guard_at(mut self, listen: &str, upstream: &str, more: &str) -> Plan {
+        self = self.listener("guard", upstream, more);
+        let (address, text) = self.listeners.last_mut().expect("it was just added");
+        *text = text.replace(&format!("listen: {address}"), &format!("listen: \"{listen}\""));
+        self
+    }
+
     fn listener(mut self, role: &str, upstream: &str, more: &str) -> Plan {
         let listen = ports::free_address();
         let name = if self.listeners.is_empty() { role.to_owned() } else { format!("{role}-{}", self.listeners.len()) };
