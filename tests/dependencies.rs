@@ -16,27 +16,32 @@ const ARROWS: &[(&str, &[&str])] = &[
     // What the configuration says, as plain data: a leaf, so that everything may read it.
     ("rules", &["fence", "protocol::Kind", "protocol::Facts", "protocol::Fields"]),
     ("config", &["fence", "rules", "protocol::Kind"]),
+    // Certificates and keys.
+    ("tls", &["config", "peer"]),
     // Bytes and connections.
-    ("net", &["fence", "clock", "config"]),
-    ("protocol", &["fence", "clock", "config", "net", "rules"]),
+    ("net", &["fence", "clock", "config", "peer", "tls"]),
+    ("protocol", &["fence", "clock", "config", "net", "peer", "rules"]),
     // What happened, and who writes it down. Of protocols only the words that every one of them shares.
     ("lines", &[]),
-    ("event", &["fence", "clock", "config", "lines", "protocol::Kind", "protocol::right::Settled"]),
-    ("audit", &["fence", "clock", "config", "event", "lines"]),
+    ("event", &["fence", "clock", "config", "lines", "peer", "protocol::Kind", "protocol::right::Settled"]),
+    ("audit", &["fence", "clock", "config", "event", "lines", "peer"]),
     ("verify", &["fence", "event", "protocol::right::Settled"]),
-    ("metrics", &["fence", "clock", "config", "event", "protocol::CutReason", "protocol::Finished", "protocol::Kind"]),
+    (
+        "metrics",
+        &["fence", "clock", "config", "event", "protocol::CutReason", "protocol::Finished", "protocol::Kind", "tls"],
+    ),
     ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.
-    ("mailbox", &["fence", "clock", "config", "event"]),
+    ("mailbox", &["fence", "clock", "config", "event", "peer", "tls"]),
     ("demo", &["*"]),
-    ("roles", &["fence", "clock", "config", "event", "protocol", "rules"]),
-    ("guard", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
+    ("roles", &["fence", "clock", "config", "event", "peer", "protocol", "rules"]),
+    ("guard", &["fence", "clock", "config", "event", "mailbox", "metrics", "peer", "protocol", "roles", "rules"]),
     ("stamp", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
     (
         "worker",
         &[
-            "fence", "clock", "config", "event", "guard", "mailbox", "metrics", "net", "protocol", "roles", "rules",
-            "stamp",
+            "fence", "clock", "config", "event", "guard", "mailbox", "metrics", "net", "peer", "protocol", "roles",
+            "rules", "stamp", "tls",
         ],
     ),
     // The control side.
@@ -63,9 +68,10 @@ const ARROWS: &[(&str, &[&str])] = &[
             "state_dir",
         ],
     ),
-    ("admin", &["fence", "clock", "config", "event", "metrics"]),
+    ("admin", &["fence", "clock", "config", "event", "metrics", "net::unix"]),
     // The edges put it all together.
     ("run", &["*"]),
+    ("reload", &["*"]),
     ("cli", &["*"]),
     ("lib", &["*"]),
     ("main", &["cli"]),

@@ -3,6 +3,7 @@
 #
 #   ./run.sh            the guard and the sidecars from flags
 #   ./run.sh --config   the same from guard.yaml, orders-a.yaml and orders-b.yaml (and sooner done: see guard.yaml)
+#   ./run.sh --mtls     from these files with TLS on the way to the guard, each writer with a certificate of its own
 #
 # Everything listens on free ports of 127.0.0.1 and is ended at the end. Exits 1 where something is not as told.
 # BINARY=path takes another epochgate; KEEP=1 keeps the logs of a good run too.
@@ -13,10 +14,12 @@ top=$(cd "$here/../.." && pwd)
 ttl=2
 path=orders/latest
 from_files=no
+mtls=no
 case ${1:-} in
   "") ;;
   --config) from_files=yes ;;
-  *) sed -n '2,8s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
+  --mtls) from_files=yes mtls=yes ;;
+  *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
 # ---- what runs, and that it ends ------------------------------------------------------------------------------------
@@ -155,6 +158,17 @@ if [[ $from_files == yes ]]; then
       -e "s/127.0.0.1:8082/$b/; s/127.0.0.1:9464/$guard_admin/; s/127.0.0.1:9465/$a_admin/" \
       -e "s/127.0.0.1:9466/$b_admin/; s|\./state|$work/state|" "$here/$name.yaml" >"$work/$name.yaml"
   done
+  if [[ $mtls == yes ]]; then
+    "$binary" cert --dir "$work/pki" guard --san 127.0.0.1 >"$work/cert.log"
+    "$binary" cert --dir "$work/pki" orders-a orders-b >>"$work/cert.log"
+    own() { echo "cert: $work/pki/$1.crt, key: $work/pki/$1.key"; }
+    # The one listener of each file, with what docs/tls.md says.
+    sed -i "s|^    protocol: http|&\n    tls: { $(own guard), client_ca: $work/pki/ca.crt }|" "$work/guard.yaml"
+    for name in orders-a orders-b; do
+      sed -i "s|upstream: { url: \"http://\([^\"]*\)\" }|upstream: { url: \"https://\1\", tls: { ca: $work/pki/ca.crt, $(own $name) } }|" \
+        "$work/$name.yaml"
+    done
+  fi
   run_guard() { start guard "$binary" run -c "$work/guard.yaml"; }
   run_stamp() { start "orders-$1" "$binary" run -c "$work/orders-$1.yaml"; }
 else
@@ -211,10 +225,41 @@ request late -T "$work/from-a" "http://$a/$path"
 expect_refusal late 421 "not_leader term_changed" not_applied
 expect_bytes_of_b
 
+# What curl needs to reach the guard as a writer.
+at_the_guard=("http://$guard/$path")
+as() {
+  [[ $mtls == no ]] || at_the_guard=(--cacert "$work/pki/ca.crt" --cert "$work/pki/$1.crt" --key "$work/pki/$1.key" "https://$guard/$path")
+}
+
 echo "  (ii) A's last stamp, replayed at the guard by someone who kept it:"
-request replay -T "$work/from-a" -H "Fencing-Epoch: $stamp" "http://$guard/$path"
+as orders-a
+request replay -T "$work/from-a" -H "Fencing-Epoch: $stamp" "${at_the_guard[@]}"
 expect_refusal replay 412 stale_epoch not_applied
 expect_bytes_of_b
+
+if [[ $mtls == yes ]]; then
+  echo "  and B's own stamp, which is of the present epoch, by someone who has A's certificate only:"
+  request leader "http://$b_admin/leader?resource=orders"
+  request borrowed -T "$work/from-a" -H "Fencing-Epoch: $(json leader stamp)" "${at_the_guard[@]}"
+  expect_refusal borrowed 403 identity_refused not_applied
+  expect_bytes_of_b
+  echo "  and by someone without a certificate:"
+  if curl -sS --cacert "$work/pki/ca.crt" -T "$work/from-a" "https://$guard/$path" >"$work/nobody.log" 2>&1; then
+    wrong "a client without a certificate got an answer"
+  fi
+  echo "  $(head -n 1 "$work/nobody.log")"
+  expect_bytes_of_b
+
+  echo "  Certificates are replaced while B writes on; nothing restarts, and no write fails."
+  for round in {1..40}; do
+    ((round != 10)) || "$binary" cert --dir "$work/pki" --renew guard --san 127.0.0.1 >>"$work/cert.log"
+    ((round != 20)) || "$binary" cert --dir "$work/pki" --renew orders-b >>"$work/cert.log"
+    ((round % 10)) || { kill -HUP "${pids[guard]}" "${pids[orders-b]}"; sleep 0.2; }
+    request on -T "$work/from-b" "http://$b/$path"
+    [[ $(status_of on) == 20[014] ]] || wrong "write $round of B got $(status_of on): $(cat "$work/on.body")"
+  done
+  echo "  ✓ 40 writes over two new certificates"
+fi
 
 echo "  (iii) the upload that was under way all the time:"
 upload_is_over() { ! kill -0 "$slow"; }

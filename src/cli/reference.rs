@@ -32,6 +32,10 @@ const SETTINGS: &[&str] = &[
 
 /// What is said once, by a person, on the command line: a variable would say it again and again.
 const SAID_ONCE: &[&str] = &[
+    "dir",
+    "san",
+    "days",
+    "renew",
     "no-clock",
     "wait",
     "ttl",

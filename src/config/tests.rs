@@ -188,6 +188,7 @@ admin: [x]
         ("localhost", "listeners[0].listen: 'localhost:8080' is no IP address"),
         ("upstreem", "unknown key 'upstreem' in listeners[0] (did you mean 'upstream'?)"),
         ("postgres", "listeners[1].protocol: 'postgres' is not in this version"),
+        ("{ url: \"https", "listeners[1].upstream.tls: an https upstream needs the authority to trust"),
         ("mode: audit", "listeners[1].mode: 'mode' is a key of a guard, and this listener is none"),
         ("{} }\n  - 7", "listeners[1].tls has no 'cert'"),
         ("{} }\n  - 7", "listeners[1].tls has no 'key'"),

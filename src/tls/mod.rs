@@ -19,7 +19,7 @@ mod files;
 pub mod sides;
 
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -32,7 +32,11 @@ fn each_way_in_which_a_certificate_is_wrong_is_said_on_both_sides() {
         ("missing", None, "upstream.tls.cert"),
         ("expired", Some(own("old", Special { expired: true, ..Special::default() })), "renew"),
         ("unknown_authority", Some(strangers.issue("stranger", "orders-a", &Special::default())), "authority"),
-        ("bad_certificate", Some(own("server-only", Special { only_server: true, ..Special::default() })), "does not take"),
+        (
+            "bad_certificate",
+            Some(own("server-only", Special { only_server: true, ..Special::default() })),
+            "does not take",
+        ),
     ];
     for (why, pair, help) in &shown {
         // What has expired, or is no client's, is found before anything starts: the file is replaced while it runs.

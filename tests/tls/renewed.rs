@@ -90,13 +90,14 @@ fn files_that_are_wrong_change_nothing_and_are_tried_again() {
 fn an_authority_that_is_taken_out_takes_its_clients_with_it() {
     let place = Place::new("");
     let mut a = place.leader("orders-a");
-    assert_eq!(client::put(a.address(), "/one", "x").unwrap().status, 200);
+    let mut kept = Connection::open(a.address()).unwrap();
+    assert_eq!(kept.request("PUT", "/one", &[], b"x").unwrap().status, 200);
     // The guard trusts another authority from now on. Who is connected stays so; who comes anew is refused.
     let other = Authority::new(place.folder(), "other");
     replace(&place.folder().join("ca.crt"), &fs::read_to_string(other.path()).unwrap());
     place.guard.process.hang_up();
     eventually("it is taken up", LONG, || place.guard.metric("config_reloads_total{outcome=\"applied\"}") == 1.0);
-    assert_eq!(client::put(a.address(), "/two", "x").unwrap().status, 200);
+    assert_eq!(kept.request("PUT", "/two", &[], b"x").unwrap().status, 200, "its worker is connected");
     a.stop();
     let node = place.plan("orders-b", &other.path(), Some(&place.pair("orders-b")), "").start();
     let answer = client::get(node.address(), "/one").unwrap();
