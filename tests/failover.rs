@@ -146,17 +146,30 @@ fn an_upload_that_was_under_way_is_cut_and_its_client_is_told_that_nobody_knows(
 
 #[test]
 fn the_example_shows_it() {
+    show("--config", &[]);
+}
+
+#[test]
+fn the_example_shows_it_over_mtls() {
+    show(
+        "--mtls",
+        &["403 identity_refused (not_applied)", "40 writes over two new certificates"],
+    );
+}
+
+#[track_caller]
+fn show(how: &str, more: &[&str]) {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/http-two-writers/run.sh");
     let mut example = Launch::program("bash")
         .named("run.sh")
         .arg(&script)
-        .arg("--config")
+        .arg(how)
         .env("BINARY", env!("CARGO_BIN_EXE_epochgate"))
         .start();
     let ended = example.wait(Duration::from_secs(300));
     let told = example.stdout();
     assert!(ended.success(), "{ended}:\n{told}{}", example.stderr());
-    for line in ["421 ", "412 stale_epoch (not_applied)", "502 fenced_in_flight (unknown)"] {
+    for line in ["421 ", "412 stale_epoch (not_applied)", "502 fenced_in_flight (unknown)"].iter().chain(more) {
         assert!(told.contains(line), "no `{line}` in:\n{told}");
     }
     assert!(told.ends_with("No write of A was applied after B's.\n"), "{told}");

@@ -7,6 +7,7 @@
 //! | [`coordinator`] | whether the coordinator can be used |
 //! | [`state_dir`] | whether the state directory can be used |
 //! | [`actions`] | whether the programs of fence actions are there |
+//! | [`trust`] | certificates and keys |
 //! | [`report`] | how findings are put together and printed |
 
 mod actions;
@@ -15,6 +16,7 @@ mod levels;
 mod report;
 mod state_dir;
 mod times;
+mod trust;
 
 use clap::{Args, Subcommand};
 
@@ -29,7 +31,7 @@ use report::{Category, Finding, Report};
 /// Looks whether a configuration is right, and whether what it names can be used
 ///
 /// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
-/// what each listener promises, whether the coordinator answers, whether the state directory can be used, whether the
+/// what each listener promises, whether certificates are fit and for how long, whether the coordinator answers, whether the state directory can be used, whether the
 /// programs of fence actions are there (exit 1 where one of these fails; a warning is no failure). It changes nothing,
 /// and may run beside the process.
 #[derive(Args, Debug)]
@@ -120,6 +122,9 @@ fn look(loaded: &Loaded) -> Report {
     report.add(levels::look(config));
     report.add(block_on(coordinator::look(config)));
     report.add(state_dir::look(config));
+    if let Some(trust) = trust::look(config) {
+        report.add(trust);
+    }
     if let Some(actions) = actions::look(config) {
         report.add(actions);
     }
