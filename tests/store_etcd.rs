@@ -15,7 +15,7 @@ use epochgate::coordinator::store::{
     Change, Committed, Compare, Keys, Range, Revision, Store, StoreError, Watch, WatchEvent,
 };
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
-use support::etcd::{self as server, Options, cluster};
+use support::etcd::{self as server, Options, certificates, cluster};
 use support::store_contract::{self as contract, changes_until, commit, entries, entry, put, txn};
 
 /// How long a test waits for what must come; a slow machine needs a part of it.
@@ -508,25 +508,6 @@ async fn who_may_not_is_told_so_without_a_secret() {
     std::fs::rename(&wrong, &missing).unwrap();
     std::fs::write(&missing, PASSWORD).unwrap();
     assert!(hopeful.read(vec![]).await.is_ok());
-}
-
-/// Writes an authority, and a certificate and key for each name, into `folder`.
-fn certificates(folder: &Path, authority: &str, names: &[&str]) {
-    use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair};
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(vec![]).unwrap();
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.distinguished_name.push(DnType::CommonName, authority);
-    std::fs::write(folder.join(format!("{authority}.pem")), params.self_signed(&key).unwrap().pem()).unwrap();
-    let issuer = Issuer::new(params, key);
-    for name in names {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec!["127.0.0.1".into(), "localhost".into()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, *name);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        std::fs::write(folder.join(format!("{name}.pem")), params.signed_by(&key, &issuer).unwrap().pem()).unwrap();
-        std::fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
-    }
 }
 
 #[tokio::test]
