@@ -151,6 +151,7 @@ fn a_failover_needs_no_more_and_etcd_refuses_the_rest() {
     writers_cannot_touch_another(&cluster, &guard);
     shards_are_granted_by_prefix(&cluster);
     operators_need_what_the_page_says(&cluster, &guard, &a);
+    check_says_what_is_too_wide_and_what_is_missing(&cluster, &guard, &a, &b);
 
     // A guard that stops in order takes its own record back, and the place is free for the next.
     let record = format!("doors/orders/{}", guard.door());
@@ -158,6 +159,71 @@ fn a_failover_needs_no_more_and_etcd_refuses_the_rest() {
     guard.process().terminate();
     assert!(guard.process().wait(LONG).success());
     assert_eq!(cluster.value(&record), "");
+
+    // Without authentication, the rest is worth nothing.
+    let mut off = cluster.as_user("root", &["auth", "disable"]);
+    assert!(off.wait(LONG).success(), "{}", off.recent());
+    for sidecar in [&guard, &b] {
+        let [(result, words)] = checked(sidecar).try_into().expect("one finding");
+        assert!(result == "warning" && words.contains("authentication is off"), "{words}");
+    }
+}
+
+/// What `epochgate check` finds of the privileges of a process' user, with its hints.
+#[track_caller]
+fn checked(sidecar: &Sidecar) -> Vec<(String, String)> {
+    let check = Launch::epochgate("check").args(["check", "-o", "json", "-c"]).arg(sidecar.config());
+    let report: serde_json::Value = serde_json::from_str(&check.run(LONG).stdout()).expect("JSON");
+    let categories = report["categories"].as_array().expect("categories");
+    let found = categories.iter().find(|category| category["name"] == "etcd privileges").expect("the category");
+    let checks = found["checks"].as_array().expect("findings");
+    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
+    checks
+        .iter()
+        .map(|check| (text(&check["result"]), format!("{}; {}", text(&check["what"]), text(&check["hint"]))))
+        .collect()
+}
+
+/// What is granted too much, or not at all, is found; and what the hint says mends it.
+fn check_says_what_is_too_wide_and_what_is_missing(cluster: &Cluster, guard: &Sidecar, a: &Sidecar, b: &Sidecar) {
+    let passes = |sidecar: &Sidecar| {
+        let [(result, words)] = checked(sidecar).try_into().expect("one finding");
+        assert!(result == "ok" && words.contains("and nothing else"), "{words}");
+    };
+    [guard, a, b].into_iter().for_each(passes);
+    let role = |command: &str| {
+        let words: Vec<&str> = command.split_whitespace().skip(1).collect();
+        let mut done = cluster.as_user("root", &words);
+        assert!(done.wait(LONG).success(), "{command}: {}", done.recent());
+    };
+    let in_the_hint = |words: &str| {
+        let from = words.find("etcdctl role ").expect("the hint has a command");
+        words[from..].to_owned()
+    };
+    for (sidecar, role_name, keys, worth) in [
+        (guard, "guard-orders", "/epochgate/v1/epochs/orders", "could mint epochs;"),
+        (guard, "guard-orders", "--prefix=true /epochgate/v1/doors/", "could declare doors dead;"),
+        (a, "stamp-orders", "--prefix=true /epochgate/v1/epochs/", "could mint epochs;"),
+        (b, "stamp-orders", "--from-key=true /", "take a leader's place"),
+    ] {
+        role(&format!("etcdctl role grant-permission {role_name} write {keys}"));
+        let [(result, words)] = checked(sidecar).try_into().expect("one finding");
+        assert!(result == "warning" && words.contains(worth), "{words}");
+        role(&in_the_hint(&words));
+        passes(sidecar);
+    }
+    role("etcdctl role revoke-permission stamp-orders /epochgate/v1/leaders/orders");
+    let [(result, words)] = checked(a).try_into().expect("one finding");
+    assert!(result == "failed" && words.contains("may not write /epochgate/v1/leaders/orders"), "{words}");
+    role(&in_the_hint(&words));
+    passes(a);
+    // root itself, which needs no role's grants.
+    role("etcdctl user grant-role orders-stamp root");
+    let [(result, words)] = checked(a).try_into().expect("one finding");
+    assert!(result == "warning" && words.contains("has the role root"), "{words}");
+    let [(result, words)] = checked(b).try_into().expect("one finding");
+    assert!(result == "warning" && words.contains("is root"), "{words}");
+    role("etcdctl user revoke-role orders-stamp root");
 }
 
 /// The guard's password in the wrong hands.

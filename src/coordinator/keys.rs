@@ -8,6 +8,8 @@ pub const EPOCHS: &str = "epochs/";
 pub const REPORTS: &str = "reports/";
 /// Every leader key.
 pub const LEADERS: &str = "leaders/";
+/// Every candidacy.
+pub const CANDIDATES: &str = "candidates/";
 /// Every door record and alive key.
 pub const DOORS: &str = "doors/";
 
@@ -23,12 +25,12 @@ pub fn leader(resource: &Resource) -> String {
 
 /// All its candidates.
 pub fn candidates(resource: &Resource) -> String {
-    format!("candidates/{}/", resource.to_key())
+    format!("{CANDIDATES}{}/", resource.to_key())
 }
 
 /// One of its candidates.
 pub fn candidate(resource: &Resource, writer: &WriterId) -> String {
-    format!("candidates/{}/{writer}", resource.to_key())
+    format!("{CANDIDATES}{}/{writer}", resource.to_key())
 }
 
 /// All doors of a target.

@@ -9,6 +9,7 @@ pub mod etcd;
 pub mod fencing;
 pub mod keys;
 pub mod observer;
+pub mod privileges;
 pub mod records;
 pub mod session;
 pub mod store;

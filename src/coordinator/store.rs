@@ -24,7 +24,7 @@ impl fmt::Display for Revision {
 }
 
 /// One key, or all keys that begin with a text.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Keys {
     /// Exactly this key.
     One(String),

@@ -5,6 +5,7 @@
 //! | [`times`] | the inequalities with their numbers, and what the times mean for a failover |
 //! | [`levels`] | what each listener promises, and what it does not |
 //! | [`coordinator`] | whether the coordinator can be used |
+//! | [`privileges`] | whether the user of etcd may do what it needs to, and nothing else |
 //! | [`state_dir`] | whether the state directory can be used |
 //! | [`actions`] | whether the programs of fence actions are there |
 //! | [`trust`] | certificates and keys |
@@ -13,6 +14,7 @@
 mod actions;
 mod coordinator;
 mod levels;
+mod privileges;
 mod report;
 mod state_dir;
 mod times;
@@ -31,9 +33,10 @@ use report::{Category, Finding, Report};
 /// Looks whether a configuration is right, and whether what it names can be used
 ///
 /// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
-/// what each listener promises, whether certificates are fit and for how long, whether the coordinator answers, whether the state directory can be used, whether the
-/// programs of fence actions are there (exit 1 where one of these fails; a warning is no failure). It changes nothing,
-/// and may run beside the process.
+/// what each listener promises, whether the coordinator answers, what the user of etcd may do beside what it needs,
+/// whether certificates and keys are fit, and for how long,
+/// whether the state directory can be used, whether the programs of fence actions are there (exit 1 where one of these
+/// fails; a warning is no failure). It changes nothing, and may run beside the process.
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -121,6 +124,9 @@ fn look(loaded: &Loaded) -> Report {
     report.add(times::look(config));
     report.add(levels::look(config));
     report.add(block_on(coordinator::look(config)));
+    if let Some(privileges) = block_on(privileges::look(config)) {
+        report.add(privileges);
+    }
     report.add(state_dir::look(config));
     if let Some(trust) = trust::look(config) {
         report.add(trust);

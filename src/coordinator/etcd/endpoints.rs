@@ -32,6 +32,8 @@ pub(super) struct Link {
     pub(super) endpoint: usize,
     /// What the endpoint said it is.
     pub(super) version: Arc<str>,
+    /// Whether a login was tried, and etcd said that it has authentication off.
+    pub(super) open: bool,
     /// Tells this connection from a later one.
     id: u64,
 }
@@ -176,20 +178,20 @@ impl Endpoints {
     }
 
     async fn greet(&self, endpoint: usize) -> Result<Link, Failure> {
-        let mut client = match self.dial(endpoint, false).await {
+        let (mut client, open) = match self.dial(endpoint, false).await {
             // Authentication is off, so nobody needs a user: the configuration is ahead of the cluster.
             Err(failure) if failure.text().contains("authentication is not enabled") => {
                 tracing::warn!(endpoint = self.url(endpoint), "etcd has authentication off: connecting without a user");
-                self.dial(endpoint, true).await?
+                (self.dial(endpoint, true).await?, true)
             }
-            dialed => dialed?,
+            dialed => (dialed?, false),
         };
         let status = client.status().await?;
         let version: Arc<str> = status.version().into();
         if parse_version(&version).is_some_and(|version| version < OLDEST) {
             return Err(Failure::Unfit(format!("it is etcd {version}; 3.4 or later is needed")));
         }
-        let link = Link { client, endpoint, version, id: self.links.fetch_add(1, Ordering::Relaxed) };
+        let link = Link { client, endpoint, version, open, id: self.links.fetch_add(1, Ordering::Relaxed) };
         self.header(&link, status.header())?;
         Ok(link)
     }

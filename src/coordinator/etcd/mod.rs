@@ -12,7 +12,9 @@
 //! | [`wire`] | ranges, conditions and changes in etcd's words |
 //! | [`watch`] | a watch that heals itself, or says that changes may be missing |
 //! | [`probe`] | how every endpoint is, for `epochgate check` |
+//! | [`access`] | what the own user may do, for `epochgate check` |
 
+mod access;
 mod backoff;
 mod call;
 mod endpoints;
@@ -34,6 +36,7 @@ use super::store::{Committed, Lease, LeaseId, Range, Revision, Snapshot, Store, 
 use crate::clock::{Clock, Entropy};
 use crate::config::resolved;
 
+pub use access::Access;
 pub use probe::EndpointHealth;
 pub use wire::MAX_TXN_OPS;
 
@@ -70,6 +73,16 @@ impl Etcd {
     /// How every endpoint is, in the order of the configuration. Takes as long as a call may, at most; never fails.
     pub async fn probe(&self) -> Vec<EndpointHealth> {
         probe::probe(&self.endpoints).await
+    }
+
+    /// What etcd lets this process do, as it says itself. Changes nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Denied`] where etcd does not let it ask, else as any call.
+    pub async fn access(&self) -> Result<Access, StoreError> {
+        let settings = &self.endpoints.settings;
+        let ask = |link| access::ask(settings, link);
+        self.endpoints.call("ask for the own rights", Repeat::Harmless, ask).await
     }
 
     fn prefix(&self) -> &str {

@@ -64,6 +64,20 @@ impl Settings {
         self.user.is_some()
     }
 
+    /// The configured user's name.
+    pub(super) fn user(&self) -> Option<&str> {
+        self.user.as_ref().map(|(name, _)| name.as_str())
+    }
+
+    /// The common name in the client certificate: whom etcd takes a client for that does not log in. Blocks on the disk.
+    pub(super) fn certificate_name(&self) -> Option<String> {
+        let pem = std::fs::read(self.tls.as_ref()?.cert.as_ref()?).ok()?;
+        let certificate = CertificateDer::pem_slice_iter(&pem).next()?.ok()?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(&certificate).ok()?;
+        let name = parsed.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        Some(name).filter(|name| !name.is_empty())
+    }
+
     /// What to connect with, read from the files as they are now; with the configured user unless `anonymous`. Blocks
     /// on the disk. The error names the file.
     pub(super) fn options(&self, anonymous: bool) -> Result<ConnectOptions, String> {
