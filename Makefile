@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz model simulate soak planted bench bench-handoff build check tools
+.PHONY: help demo test fuzz model simulate soak planted bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,14 @@ bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a
 build: ## the release binary, in target/release
 	@tools/fetch protoc
 	@$(ENV) $(CARGO) build --locked --release
+
+reproduce: ## the release binary, twice in two folders, and whether both are the same to the byte
+	@tools/fetch protoc
+	@$(ENV) tools/reproduce
+
+sbom: ## what is in the binary, as CycloneDX, in target/epochgate.cdx.json
+	@tools/fetch cargo-cyclonedx
+	@$(ENV) tools/sbom
 
 check: ## formatting, lints, licences, advisories, duplicates
 	@tools/fetch protoc cargo-deny
