@@ -9,6 +9,7 @@ use super::NOT_YET;
 use super::forms;
 use super::problem::{KeyPath, Place, Report, suggestion};
 use super::tree::{Content, Entry, Node, whole};
+use super::units;
 
 /// Checks `node`, the whole file, against `schema`, the whole schema.
 pub(super) fn check(node: Node, schema: &Value, report: &mut Report) -> Node {
@@ -325,9 +326,10 @@ fn shown(node: &Node) -> String {
     }
 }
 
-/// A text that fits into a message, on one line.
+/// A text that fits into a message, on one line, and repeats no password.
 fn shortened(text: &str) -> String {
     const MOST: usize = 80;
+    let text = units::without_password(text);
     let plain: String = text
         .chars()
         .take(MOST)

@@ -77,7 +77,8 @@ impl<'de, F: Form> Deserialize<'de> for Written<F> {
             TextOrNumber::Text(text) => text,
             TextOrNumber::Number(number) => number.to_string(),
         };
-        let value = F::read(&text).map_err(|unfit| D::Error::custom(format!("'{text}' {unfit}")))?;
+        let value = F::read(&text)
+            .map_err(|unfit| D::Error::custom(format!("'{}' {unfit}", units::without_password(&text))))?;
         Ok(Written { text: text.into(), value })
     }
 }

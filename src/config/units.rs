@@ -137,6 +137,10 @@ pub struct Origin {
 /// For any other scheme, and for a path, a query, or a user.
 pub fn origin(text: &str) -> Result<Origin, Unfit> {
     const HOW: &str = "write scheme, host and port: http://127.0.0.1:9000";
+    // Before anything is said about the rest of it, which may be a password.
+    if text.contains('@') {
+        return Err(Unfit::new("has a user or password in it", HOW));
+    }
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Unfit::new("has no scheme", format!("write http://{}", text.trim_start_matches('/'))));
     };
@@ -146,9 +150,6 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
         _ => return Err(Unfit::new(format!("has the scheme '{scheme}'"), "write http://")),
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
-    if rest.contains('@') {
-        return Err(Unfit::new("has a user or password in it", HOW));
-    }
     if rest.contains(['?', '#']) {
         return Err(Unfit::new("has a query or fragment", HOW));
     }
@@ -176,6 +177,14 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
     Ok(Origin { url: format!("{scheme}://{rest}"), secure, authority: format!("{host}:{port}") })
 }
 
+/// A text for a message: without what stands before an `@`, which in a URL is a user and a password.
+pub fn without_password(text: &str) -> String {
+    let Some((before, after)) = text.rsplit_once('@') else { return text.to_owned() };
+    let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+    let plain = !scheme.is_empty() && scheme.bytes().all(|b| b.is_ascii_alphanumeric());
+    if plain { format!("{scheme}://…@{after}") } else { format!("…@{after}") }
+}
+
 fn split_port(authority: &str) -> (&str, Option<&str>) {
     match authority.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => (host, Some(port)),
@@ -196,6 +205,23 @@ fn is_host(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_said_of_a_url_repeats_no_password() {
+        for (text, said) in [
+            ("http://root:hunter2@a:1", "http://…@a:1"),
+            ("root:hunter2@a:1", "…@a:1"),
+            ("http//root:hunter2@a", "…@a"),
+            ("http://root:hun@ter2@a", "http://…@a"),
+            ("hunter2://x@a", "hunter2://…@a"),
+            ("hun/ter2://x@a", "…@a"),
+            ("http://a:1", "http://a:1"),
+        ] {
+            assert_eq!(without_password(text), said);
+            let refused = origin(text).err().map(|unfit| unfit.to_string()).unwrap_or_default();
+            assert!(!refused.contains("hun"), "{refused}");
+        }
+    }
 
     #[test]
     fn durations_have_a_unit() {
