@@ -1,5 +1,6 @@
 //! Fence actions: a command that ends what still runs in the target (DESIGN 3.2).
 
+use std::os::fd::AsFd as _;
 use std::process::Stdio;
 
 use super::{Control, Internal};
@@ -17,7 +18,9 @@ impl Control {
             let fill =
                 |text: &String| text.replace("{resource}", resource.as_str()).replace("{epoch}", &epoch.to_string());
             let words: Vec<String> = action.command.iter().map(fill).collect();
-            tracing::warn!(%resource, %epoch, command = ?words, "older writes do not end: running the fence action");
+            // Without its arguments, which may hold a secret.
+            let program = words.first().map_or("", String::as_str);
+            tracing::warn!(%resource, %epoch, program, "older writes do not end: running the fence action");
             Internal::ActionDone { gate, epoch, result: run(&words, action.timeout).await }
         });
     }
@@ -36,9 +39,12 @@ impl Control {
 
 async fn run(words: &[String], limit: std::time::Duration) -> Result<(), String> {
     let (program, arguments) = words.split_first().ok_or("there is no command")?;
+    // What it prints goes where the log goes: standard output may be the audit log's.
+    let output = std::io::stderr().as_fd().try_clone_to_owned().map_err(|error| format!("{program}: {error}"))?;
     let mut child = tokio::process::Command::new(program)
         .args(arguments)
         .stdin(Stdio::null())
+        .stdout(output)
         .kill_on_drop(true)
         .spawn()
         .map_err(|error| format!("cannot start {program}: {error}"))?;
