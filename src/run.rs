@@ -337,6 +337,7 @@ pub fn run(config: Config, world: World, origin: Origin) -> Result<Ended, RunErr
         Signals::listen()
     };
     let log = crate::log::init(&config.log)?;
+    crate::config::secrets::warn_of_open(&config);
     let id = config.id.clone();
     let state_dir = guards(&config).then(|| config.state_dir.display().to_string());
     let mut instance = Instance::start(config, world, Some(log.clone()), Some(origin))?;

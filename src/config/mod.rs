@@ -19,6 +19,7 @@ mod raw_trust;
 mod resolve;
 pub mod resolved;
 mod schema;
+pub mod secrets;
 mod surroundings;
 pub mod times;
 mod tree;

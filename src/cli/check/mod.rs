@@ -6,6 +6,7 @@
 //! | [`levels`] | what each listener promises, and what it does not |
 //! | [`coordinator`] | whether the coordinator can be used |
 //! | [`privileges`] | whether the user of etcd may do what it needs to, and nothing else |
+//! | [`secrets`] | whether files with secrets are there, and for their owner alone |
 //! | [`state_dir`] | whether the state directory can be used |
 //! | [`actions`] | whether the programs of fence actions are there |
 //! | [`trust`] | certificates and keys |
@@ -16,6 +17,7 @@ mod coordinator;
 mod levels;
 mod privileges;
 mod report;
+mod secrets;
 mod state_dir;
 mod times;
 mod trust;
@@ -34,9 +36,8 @@ use report::{Category, Finding, Report};
 ///
 /// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
 /// what each listener promises, whether the coordinator answers, what the user of etcd may do beside what it needs,
-/// whether certificates and keys are fit, and for how long,
-/// whether the state directory can be used, whether the programs of fence actions are there (exit 1 where one of these
-/// fails; a warning is no failure). It changes nothing, and may run beside the process.
+/// who can read files with secrets, whether certificates are fit and for how long, whether the state directory can be used, whether the programs of fence actions are
+/// there (exit 1 where one of these fails; a warning is no failure). It changes nothing, and may run beside the process.
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -126,6 +127,9 @@ fn look(loaded: &Loaded) -> Report {
     report.add(block_on(coordinator::look(config)));
     if let Some(privileges) = block_on(privileges::look(config)) {
         report.add(privileges);
+    }
+    if let Some(secrets) = secrets::look(config) {
+        report.add(secrets);
     }
     report.add(state_dir::look(config));
     if let Some(trust) = trust::look(config) {

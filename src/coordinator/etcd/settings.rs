@@ -9,6 +9,7 @@ use http::Uri;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::Zeroizing;
 
 use crate::config::resolved::{Coordinator, Etcd, EtcdTls};
 use crate::coordinator::store::StoreError;
@@ -92,7 +93,8 @@ impl Settings {
             options = options.with_tls(tls_options(tls)?);
         }
         if let Some((name, file)) = self.user.as_ref().filter(|_| !anonymous) {
-            options = options.with_user(name, password(file)?);
+            // The client keeps its own copy for as long as it lives: it logs in again by itself.
+            options = options.with_user(name, password(file)?.as_str());
         }
         Ok(options)
     }
@@ -123,20 +125,22 @@ fn endpoint(url: &str, tls: Option<&EtcdTls>) -> Result<String, String> {
     }
 }
 
-fn read(what: &str, file: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(file).map_err(|e| format!("cannot read coordinator.etcd.{what} {}: {e}", file.display()))
+/// What is read may be a secret, so it is overwritten once it has been handed over.
+fn read(what: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
+    let bytes = std::fs::read(file).map_err(|e| format!("cannot read coordinator.etcd.{what} {}: {e}", file.display()));
+    bytes.map(Zeroizing::new)
 }
 
-fn password(file: &Path) -> Result<String, String> {
+fn password(file: &Path) -> Result<Zeroizing<String>, String> {
     let bytes = read("user.password_file", file)?;
-    let text = String::from_utf8(bytes)
+    let text = std::str::from_utf8(&bytes)
         .map_err(|_| format!("coordinator.etcd.user.password_file {} is not UTF-8", file.display()))?;
-    let line = text.strip_suffix('\n').unwrap_or(&text);
+    let line = text.strip_suffix('\n').unwrap_or(text);
     let password = line.strip_suffix('\r').unwrap_or(line);
     if password.is_empty() {
         return Err(format!("coordinator.etcd.user.password_file {} is empty", file.display()));
     }
-    Ok(password.to_owned())
+    Ok(Zeroizing::new(password.to_owned()))
 }
 
 /// Reads and checks the files ourselves: what the client says about a bad one names no file.
@@ -148,7 +152,7 @@ fn tls_options(tls: &EtcdTls) -> Result<TlsOptions, String> {
         for certificate in certificates("tls.ca", file, &pem)? {
             roots.add(certificate).map_err(|e| format!("coordinator.etcd.tls.ca {}: {e}", file.display()))?;
         }
-        options = options.ca_certificate(Certificate::from_pem(pem));
+        options = options.ca_certificate(Certificate::from_pem(pem.as_slice()));
     }
     if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
         let cert_pem = read("tls.cert", cert)?;
@@ -156,7 +160,7 @@ fn tls_options(tls: &EtcdTls) -> Result<TlsOptions, String> {
         let key_pem = read("tls.key", key)?;
         PrivateKeyDer::from_pem_slice(&key_pem)
             .map_err(|_| format!("coordinator.etcd.tls.key {} holds no private key in PEM", key.display()))?;
-        options = options.identity(Identity::from_pem(cert_pem, key_pem));
+        options = options.identity(Identity::from_pem(cert_pem.as_slice(), key_pem.as_slice()));
     }
     Ok(options)
 }
@@ -236,6 +240,6 @@ mod tests {
         assert!(options().expect_err("refused").contains("is empty"));
         std::fs::write(&file, "hunter2\r\n").expect("written");
         assert!(options().is_ok());
-        assert_eq!(password(&file).as_deref(), Ok("hunter2"));
+        assert_eq!(password(&file).expect("a password").as_str(), "hunter2");
     }
 }
