@@ -33,7 +33,7 @@ fn top() -> &'static Path {
 
 /// The pages for users, by their path from the top.
 fn pages() -> Vec<Page> {
-    let mut paths = vec![PathBuf::from("README.md"), PathBuf::from("CONTRIBUTING.md")];
+    let mut paths = ["README.md", "CONTRIBUTING.md", "SECURITY.md"].map(PathBuf::from).to_vec();
     for folder in ["docs", "examples"] {
         pages_under(Path::new(folder), &mut paths);
     }

@@ -13,6 +13,7 @@
 //! The server has a thread and a runtime of its own, so that a busy data path never keeps anybody from looking. It
 //! knows the rest of the process only as a [`Control`].
 
+mod guests;
 mod nearby;
 mod page;
 mod problem;

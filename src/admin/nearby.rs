@@ -1,7 +1,7 @@
 //! Who may change something: somebody on this host, with a tool, on purpose.
 //!
 //! There is no password. What stands in for it: the peer is this host (loopback, or the unix socket, which only its
-//! owner can open), and the request is not one that a browser or a proxy was talked into sending.
+//! owner can open), and the request is not one that a browser, a proxy or a service was talked into sending.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,8 +15,10 @@ use super::problem::Problem;
 pub(super) enum Peer {
     /// An address.
     Tcp(SocketAddr),
-    /// The unix socket.
+    /// The unix socket, opened by the user of this process, or by root.
     Socket,
+    /// The unix socket, opened by somebody else: its mode was changed.
+    OtherUser,
 }
 
 /// Fields that say that somebody else sent it on.
@@ -33,6 +35,7 @@ pub(super) fn check(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Pr
     };
     match peer {
         Peer::Tcp(address) if !is_loopback(address.ip()) => return refuse("this came from another"),
+        Peer::OtherUser => return refuse("this came from another user of it"),
         Peer::Tcp(_) if !asks_for_this_host(uri, headers) => {
             // A page whose name was pointed at 127.0.0.1 after it was loaded (DNS rebinding) names its own host.
             return refuse("this names another in `Host`");
@@ -48,7 +51,16 @@ pub(super) fn check(peer: Peer, uri: &Uri, headers: &HeaderMap) -> Result<(), Pr
     if FORWARDED.iter().any(|field| headers.contains_key(*field)) {
         return refuse("this came through a proxy");
     }
+    if has_body(headers) {
+        // What sends requests for others (a webhook) can be told where to, and has something to say: no command has.
+        return refuse("this has a body, which no command has");
+    }
     Ok(())
+}
+
+fn has_body(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get_all(header::CONTENT_LENGTH).iter().any(|length| length != "0")
 }
 
 fn is_loopback(address: IpAddr) -> bool {
@@ -73,7 +85,8 @@ mod tests {
     use super::*;
 
     fn allowed(peer: &str, headers: &[(&'static str, &'static str)]) -> bool {
-        let peer = peer.parse().map_or(Peer::Socket, Peer::Tcp);
+        let of_a_socket = if peer == "other user" { Peer::OtherUser } else { Peer::Socket };
+        let peer = peer.parse().map_or(of_a_socket, Peer::Tcp);
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, value.parse().expect("a value"));
@@ -90,6 +103,7 @@ mod tests {
         assert!(allowed("[::ffff:127.0.0.1]:5", &[("host", "localhost")]));
         assert!(allowed("socket", &[]));
         assert!(allowed("socket", &[("host", "whatever")]));
+        assert!(!allowed("other user", &[("host", "localhost")]));
         for peer in ["10.0.0.7:5", "[::ffff:10.0.0.7]:5", "[fe80::1]:5"] {
             assert!(!allowed(peer, &[("host", "localhost")]), "{peer}");
         }
@@ -115,6 +129,18 @@ mod tests {
         headers.insert(header::HOST, "localhost".parse().expect("a value"));
         let uri = Uri::from_static("http://evil.example/api/v1/reload");
         assert!(check(Peer::Tcp("127.0.0.1:5".parse().expect("an address")), &uri, &headers).is_err());
+    }
+
+    #[test]
+    fn nothing_that_says_something_of_its_own() {
+        for (name, value) in [("content-length", "2"), ("content-length", "00"), ("transfer-encoding", "chunked")] {
+            assert!(!allowed("127.0.0.1:5", &[("host", "localhost"), (name, value)]), "{name}: {value}");
+            assert!(!allowed("socket", &[(name, value)]), "{name}: {value}");
+        }
+        // What curl -d '' sends.
+        let empty =
+            [("host", "localhost"), ("content-length", "0"), ("content-type", "application/x-www-form-urlencoded")];
+        assert!(allowed("127.0.0.1:5", &empty));
     }
 
     #[test]

@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tower::ServiceExt as _;
 
+use super::guests::{Guest, Guests};
 use super::nearby::Peer;
 use super::{Control, routes};
 use crate::clock::Clock;
@@ -27,8 +28,12 @@ use crate::config::resolved::Admin as Settings;
 use crate::metrics::Metrics;
 use crate::net::unix::{self, Name};
 
-/// Connections at once: anybody may connect, and must not use up the descriptors that the data path needs.
+/// Connections at once: anybody may connect, and must not use up the descriptors that the data path needs. The socket has
+/// as many of its own, so that whoever fills the address keeps no operator out.
 const CONNECTIONS: usize = 128;
+
+/// Of them, those of one address.
+const CONNECTIONS_OF_ONE: usize = 32;
 
 /// A connection that sends no request is closed after this.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -144,23 +149,30 @@ fn listen_at(path: &Path) -> Result<(UnixListener, Name), AdminError> {
 }
 
 async fn serve(tcp: Option<TcpListener>, unix: Option<UnixListener>, router: Router, stopped: oneshot::Receiver<()>) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
     let over_tcp = async {
         let Some(Ok(listener)) = tcp.map(tokio::net::TcpListener::from_std) else { return };
+        let (room, guests) = (Arc::new(Semaphore::new(CONNECTIONS)), Guests::default());
         loop {
             let permit = permit(&room).await;
             match listener.accept().await {
-                Ok((stream, peer)) => spawn(stream, Peer::Tcp(peer), &router, permit),
+                Ok((stream, peer)) => match guests.admit(peer.ip(), CONNECTIONS_OF_ONE) {
+                    Some(guest) => spawn(stream, Peer::Tcp(peer), &router, (permit, Some(guest))),
+                    None => tracing::debug!(%peer, "an address has too many connections to the admin side"),
+                },
                 Err(error) => pause(&error).await,
             }
         }
     };
     let over_unix = async {
         let Some(Ok(listener)) = unix.map(tokio::net::UnixListener::from_std) else { return };
+        let room = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
             let permit = permit(&room).await;
             match listener.accept().await {
-                Ok((stream, _)) => spawn(stream, Peer::Socket, &router, permit),
+                Ok((stream, _)) => {
+                    let peer = owner_or_not(&stream);
+                    spawn(stream, peer, &router, (permit, None));
+                }
                 Err(error) => pause(&error).await,
             }
         }
@@ -169,6 +181,16 @@ async fn serve(tcp: Option<TcpListener>, unix: Option<UnixListener>, router: Rou
         // The sender is never used, only dropped.
         _ = stopped => {}
         _ = async { tokio::join!(over_tcp, over_unix) } => {}
+    }
+}
+
+/// Whether who opened the socket is the user of this process, or root. Its mode says so too, unless somebody has changed
+/// that.
+fn owner_or_not(stream: &tokio::net::UnixStream) -> Peer {
+    let own = rustix::process::geteuid().as_raw();
+    match stream.peer_cred() {
+        Ok(peer) if peer.uid() == own || peer.uid() == 0 => Peer::Socket,
+        _ => Peer::OtherUser,
     }
 }
 
@@ -185,12 +207,12 @@ fn spawn(
     stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     peer: Peer,
     router: &Router,
-    permit: OwnedSemaphorePermit,
+    room: (OwnedSemaphorePermit, Option<Guest>),
 ) {
     let router = router.clone();
     tokio::spawn(async move {
         connection(stream, peer, router).await;
-        drop(permit);
+        drop(room);
     });
 }
 

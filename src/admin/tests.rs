@@ -442,7 +442,8 @@ async fn commands_reach_the_control_thread_and_its_answer_comes_back() {
     }
 }
 
-const CHANGES: [&str; 5] = [
+const CHANGES: [&str; 6] = [
+    "/api/v1/rebase?resource=orders&to=9000000",
     "/api/v1/step-down?resource=orders",
     "/api/v1/gate/open?resource=orders&accept-reordering=true",
     "/api/v1/doors/forget?target=orders&id=d",
@@ -462,9 +463,28 @@ async fn nothing_is_changed_from_elsewhere_by_a_page_or_by_looking() {
         }
         let rebound = Request::post(path).header("host", "evil.example");
         is_problem(ask(&control, here(), rebound).await, StatusCode::FORBIDDEN).await;
-        let response = ask(&control, here(), Request::get(path).header("host", "localhost")).await;
-        assert_eq!(response.headers()["allow"], "POST", "{path}");
-        is_problem(response, StatusCode::METHOD_NOT_ALLOWED).await;
+        for method in ["GET", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "post", "X"] {
+            let looking = Request::builder().method(method).uri(path).header("host", "localhost");
+            // Words of other servers for "take this for a POST".
+            let looking = looking.header("x-http-method-override", "POST").header("x-method-override", "POST");
+            let response = ask(&control, here(), looking).await;
+            assert_eq!(response.headers()["allow"], "POST", "{method} {path}");
+            is_problem(response, StatusCode::METHOD_NOT_ALLOWED).await;
+        }
+        let head = ask(&control, here(), Request::head(path).header("host", "localhost")).await;
+        assert_eq!(head.status(), StatusCode::METHOD_NOT_ALLOWED);
+        let by_another_user = Request::post(path).header("host", "localhost");
+        is_problem(ask(&control, Peer::OtherUser, by_another_user).await, StatusCode::FORBIDDEN).await;
+        for (name, value) in
+            [("transfer-encoding", "chunked"), ("content-length", "2"), ("x-forwarded-for", "127.0.0.1")]
+        {
+            let relayed = Request::post(path).header("host", "localhost").header(name, value);
+            is_problem(ask(&control, here(), relayed).await, StatusCode::FORBIDDEN).await;
+        }
+        // The method in the query is no method.
+        let joint = if path.contains('?') { '&' } else { '?' };
+        let query = Request::get(format!("{path}{joint}_method=POST")).header("host", "localhost");
+        is_problem(ask(&control, here(), query).await, StatusCode::METHOD_NOT_ALLOWED).await;
     }
     assert_eq!(control.commands(), []);
 }
@@ -587,6 +607,65 @@ fn it_serves_an_address_and_a_socket_and_ends() {
     assert!(TcpStream::connect(address).is_err());
     assert!(!socket.exists());
     assert_eq!(std::fs::read_dir(folder.path()).expect("it is there").count(), 0);
+}
+
+#[test]
+fn over_a_real_connection_nothing_is_changed_either() {
+    let control = Arc::new(Fake::new(example()));
+    // Of both families, so that a caller over IPv4 has a mapped address.
+    let server = start(&settings(Some("[::]:0"), None), &control).expect("it starts");
+    let port = server.address().expect("it listens").port();
+    let ask = |head: &str| talk(TcpStream::connect(("127.0.0.1", port)).expect("it accepts"), head);
+    let to = "/api/v1/gate/open?resource=orders&accept-reordering=true";
+    for (request, status) in [
+        (format!("GET {to} HTTP/1.1\r\nHost: localhost\r\n"), "405"),
+        (format!("GET {to} HTTP/1.1\r\nHost: localhost\r\nX-HTTP-Method-Override: POST\r\n"), "405"),
+        (format!("post {to} HTTP/1.1\r\nHost: localhost\r\n"), "405"),
+        (format!("POST {to} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n"), "403"),
+        (format!("POST {to} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n"), "403"),
+        (format!("POST {to} HTTP/1.1\r\nHost: localhost\r\nX-Forwarded-For: 127.0.0.1\r\n"), "403"),
+        (format!("POST {to} HTTP/1.1\r\nHost: localhost, evil.example\r\n"), "403"),
+        (format!("POST http://evil.example{to} HTTP/1.1\r\nHost: localhost\r\n"), "403"),
+        (format!("POST {to} HTTP/1.1\r\n"), "403"),
+        (format!("POST {to} HTTP/1.0\r\n"), "403"),
+        (format!("POST {to} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0, 7\r\n"), "400"),
+    ] {
+        let body = if request.contains("chunked") { "0\r\n\r\n" } else { "{}" };
+        let answer = ask(&format!("{request}Connection: close\r\n\r\n{body}"));
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{request}{answer}");
+    }
+    assert_eq!(control.commands(), []);
+    let answer = ask(&format!("POST {to} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    assert_eq!(control.commands().len(), 1);
+}
+
+#[test]
+fn one_address_cannot_keep_others_from_looking() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let socket = folder.path().join("admin.sock");
+    let control = Arc::new(Fake::new(example()));
+    let server = start(&settings(Some("0.0.0.0:0"), Some(&socket)), &control).expect("it starts");
+    let port = server.address().expect("it listens").port();
+    // More than it may have, all silent: those beyond its room are closed.
+    let silent: Vec<TcpStream> =
+        (0..40).map(|_| TcpStream::connect(("127.0.0.1", port)).expect("the kernel accepts")).collect();
+    let look = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = talk(UnixStream::connect(&socket).expect("it accepts"), look);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let closed = silent.iter().rev().take(8).filter(|stream| {
+        let mut stream = *stream;
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("it is open");
+        matches!(stream.read(&mut [0; 1]), Ok(0)) || stream.take_error().is_ok_and(|error| error.is_some())
+    });
+    assert_eq!(closed.count(), 8);
+    let other = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let from_elsewhere = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).expect("a socket");
+    from_elsewhere.bind(&std::net::SocketAddr::from(([127, 0, 0, 2], 0)).into()).expect("all of 127/8 is this host");
+    from_elsewhere.connect(&other.into()).expect("it accepts");
+    let answer = talk(TcpStream::from(from_elsewhere), look);
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    drop(silent);
 }
 
 #[test]
