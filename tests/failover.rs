@@ -151,10 +151,7 @@ fn the_example_shows_it() {
 
 #[test]
 fn the_example_shows_it_over_mtls() {
-    show(
-        "--mtls",
-        &["403 identity_refused (not_applied)", "40 writes over two new certificates"],
-    );
+    show("--mtls", &["403 identity_refused (not_applied)", "40 writes over two new certificates"]);
 }
 
 #[track_caller]

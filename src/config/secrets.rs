@@ -25,6 +25,12 @@ pub fn files(config: &Config) -> Vec<SecretFile> {
         let named = [password, key].into_iter().flatten();
         files.extend(named.map(|(key, path)| SecretFile { key, path: path.clone() }));
     }
+    for listener in &config.listeners {
+        let own = listener.tls.as_ref().map(|tls| ("tls.key", &tls.pair.key));
+        let pair = listener.upstream.tls.as_ref().and_then(|tls| tls.pair.as_ref());
+        let named = own.into_iter().chain(pair.map(|pair| ("upstream.tls.key", &pair.key)));
+        files.extend(named.map(|(key, path)| SecretFile { key, path: path.clone() }));
+    }
     files
 }
 

@@ -199,10 +199,7 @@ pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::E
                 ),
                 &["listener", "usage"],
             )?)?,
-            reload_succeeded: families.add(IntGauge::with_opts(opts(
-                "config_last_reload_successful",
-                "1 where the configuration and the certificates are those of the files, 0 where the files are refused.",
-            ))?)?,
+            reload_succeeded: reload_gauge(families)?,
             resources: resource_gauges(families, guarded, stamped)?,
         },
         reloads: reload_counter(families)?,
@@ -282,6 +279,13 @@ fn reload_counter(families: &Families<'_>) -> Result<IntCounterVec, prometheus::
         family.with_label_values(&[outcome.as_str()]);
     }
     Ok(family)
+}
+
+fn reload_gauge(families: &Families<'_>) -> Result<IntGauge, prometheus::Error> {
+    let help = "1 where what is in force is what the files say, 0 where the files are refused or need a restart.";
+    let gauge = families.add(IntGauge::with_opts(opts("config_last_reload_successful", help))?)?;
+    gauge.set(1);
+    Ok(gauge)
 }
 
 fn mismatch_counter(families: &Families<'_>) -> Result<IntCounterVec, prometheus::Error> {

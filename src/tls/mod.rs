@@ -19,7 +19,7 @@ mod files;
 pub mod sides;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::sync::Arc;

@@ -45,6 +45,11 @@ fn sides_in(folder: &Path, shows: bool) -> (Arc<ServerConfig>, Arc<ClientSide>) 
     (server.expect("a server's side"), client.expect("a client's side"))
 }
 
+/// A server's side that wants certificates.
+pub(crate) fn server_side(folder: &Path) -> Arc<ServerConfig> {
+    sides_in(folder, true).0
+}
+
 /// A session: the client's end, then the server's.
 async fn session(shows: bool) -> (io::Result<Stream>, io::Result<Stream>) {
     let folder = tempfile::tempdir().expect("a folder");

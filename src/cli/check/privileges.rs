@@ -141,7 +141,7 @@ mod tests {
         let path = folder.path().join("epochgate.yaml");
         std::fs::write(&path, file).expect("written");
         let overrides = crate::config::Overrides { config: Some(path), ..Default::default() };
-        let config = super::super::start::load(&overrides, None).expect("it is right").config;
+        let config = crate::config::load_from(&overrides, None).expect("it is right").config;
         assert!(matches!(config.listeners[0].role, Role::Guard(_)));
         let mut category = Category::new("etcd privileges");
         judge(&access, &Needs::of(&config), PREFIX, &mut category);
