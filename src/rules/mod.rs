@@ -18,8 +18,26 @@ use crate::fence::{Reason, Refusal, Resource};
 use crate::protocol::{Facts, Kind};
 use rule::Match;
 
-/// The fields by which a client asks a target to take another method than the one sent.
-const OVERRIDES: [&str; 3] = ["x-http-method-override", "x-http-method", "x-method-override"];
+/// The fields by which a client asks a target to take another method than the one sent, in every spelling that some
+/// servers take for the same name: those that hand fields on as environment variables make `_` of `-`.
+const OVERRIDES: [&str; 16] = [
+    "x-http-method-override",
+    "x-http-method_override",
+    "x-http_method-override",
+    "x-http_method_override",
+    "x_http-method-override",
+    "x_http-method_override",
+    "x_http_method-override",
+    "x_http_method_override",
+    "x-http-method",
+    "x-http_method",
+    "x_http-method",
+    "x_http_method",
+    "x-method-override",
+    "x-method_override",
+    "x_method-override",
+    "x_method_override",
+];
 
 /// All rules of one listener, with the resources that they can name.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,10 +123,9 @@ impl Rules {
             let detail = format!("the path decides what this request is, and {why}: send it in normal form");
             return Err(Box::new(Refusal::new(Reason::PathNotNormal, detail)));
         }
-        let overridden = OVERRIDES.iter().any(|name| facts.fields.has(name));
         let mut said = Said::default();
         for stated in &self.rules {
-            let kind = said.kind.is_none().then(|| trusted_kind(&stated.rule, facts, overridden)).flatten();
+            let kind = said.kind.is_none().then(|| trusted_kind(&stated.rule, facts)).flatten();
             let resource = if said.resource.is_none() { stated.resource.as_ref() } else { None };
             let pass = stated.rule.pass_unarmed && !said.pass_unarmed;
             if kind.is_none() && resource.is_none() && !pass {
@@ -128,7 +145,7 @@ impl Rules {
                 said.resource = Some(self.look_up(named, &stated.rule, &bound)?);
             }
         }
-        let kind = said.kind.unwrap_or_else(|| default_kind(facts, overridden));
+        let kind = said.kind.unwrap_or_else(|| default_kind(facts));
         let resource = said.resource.or(self.fallback);
         if kind == Kind::Write && resource.is_none() {
             let detail = "no rule of this listener names a resource for this request, and it has no default one";
@@ -168,14 +185,20 @@ struct Said {
 
 /// The kind that a rule states, where it may be believed of this request: only a gRPC pattern makes a read of a gRPC
 /// call, and a rule about the method makes none where the method sent is not the one meant.
-fn trusted_kind(rule: &Rule, facts: &Facts<'_>, overridden: bool) -> Option<Kind> {
-    let doubtful = (facts.grpc && rule.grpc.is_none()) || (overridden && rule.has_methods());
-    rule.kind.filter(|kind| *kind == Kind::Write || !doubtful)
+fn trusted_kind(rule: &Rule, facts: &Facts<'_>) -> Option<Kind> {
+    let doubtful = || (facts.grpc && rule.grpc.is_none()) || (rule.has_methods() && is_overridden(facts));
+    rule.kind.filter(|kind| *kind == Kind::Write || !doubtful())
 }
 
-fn default_kind(facts: &Facts<'_>, overridden: bool) -> Kind {
+fn default_kind(facts: &Facts<'_>) -> Kind {
     let reads = Kind::of_method(facts.method) == Kind::Read;
-    if reads && !facts.upgrade && !facts.grpc && !overridden { Kind::Read } else { Kind::Write }
+    if reads && !facts.upgrade && !facts.grpc && !is_overridden(facts) { Kind::Read } else { Kind::Write }
+}
+
+/// Whether the method sent may not be the one meant. To look for so many names costs something: only what would be a
+/// read is asked.
+fn is_overridden(facts: &Facts<'_>) -> bool {
+    OVERRIDES.iter().any(|name| facts.fields.has(name))
 }
 
 #[cfg(test)]

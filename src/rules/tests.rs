@@ -103,6 +103,8 @@ fn the_default_is_write() {
         (request("GET", "/a").with("x-http-method-override", "DELETE"), "write"),
         (request("GET", "/a").with("x-http-method", "GET"), "write"),
         (request("GET", "/a").with("x-method-override", ""), "write"),
+        (request("GET", "/a").with("x_http_method_override", "DELETE"), "write"),
+        (request("GET", "/a").with("x-http_method", "DELETE"), "write"),
         // No path decides here, so none is refused.
         (request("GET", "/a/../b"), "read"),
     ] {
@@ -283,4 +285,24 @@ fn bad_rules_say_everything_that_is_wrong() {
     let keys: Vec<_> = Rule::read(&text).expect_err("a bad rule").iter().map(|bad| bad.key).collect();
     assert_eq!(keys, ["grpc", "method", "method", "path", "header", "header", "grpc", "resource"]);
     assert_eq!(Rule::read(&RuleText::default()).expect_err("says nothing")[0].what, "the rule says nothing");
+}
+
+/// Every spelling is in the list, and nothing else: 2^3, 2^2 and 2^2 of them.
+#[test]
+fn a_method_override_is_known_in_every_spelling() {
+    let normal = ["x-http-method-override", "x-http-method", "x-method-override"];
+    let spelt: Vec<String> = normal.iter().flat_map(|name| spellings(name)).collect();
+    assert_eq!(spelt.len(), OVERRIDES.len());
+    assert!(spelt.iter().all(|name| OVERRIDES.contains(&name.as_str())), "{spelt:?}");
+}
+
+/// A name with each `-` as it is, or as `_`.
+fn spellings(name: &str) -> Vec<String> {
+    match name.split_once('-') {
+        None => vec![name.to_owned()],
+        Some((first, rest)) => {
+            let both = |rest: String| [format!("{first}-{rest}"), format!("{first}_{rest}")];
+            spellings(rest).into_iter().flat_map(both).collect()
+        }
+    }
 }
