@@ -207,6 +207,8 @@ fn work_of_another_epoch_is_refused() {
     }
     let twice = [("fencing-expect", "3"), ("fencing-expect", "3")];
     assert_eq!(refused(sidecar.write(&twice)).reason, Reason::EpochExpected);
+    // It would go unseen, and the work of one epoch be stamped with another.
+    assert_eq!(refused(sidecar.write(&[("fencing_expect", "2")])).reason, Reason::EpochExpected);
     sidecar.role.listener.expect_required = true;
     assert_eq!(refused(sidecar.write(&[])).reason, Reason::EpochExpected);
     forwarded(sidecar.decide("GET", "/a", &[])).settle(Settled::Answered);

@@ -9,6 +9,8 @@ use crate::protocol::Facts;
 
 /// The field in which a service names the epoch that its work belongs to.
 const EXPECT: &str = "fencing-expect";
+/// The same where somebody on the way has made `_` of `-`, or the service was written so.
+const EXPECT_ALIKE: &str = "fencing_expect";
 
 /// What the service said.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,8 @@ fn expected(
         epoch = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok());
     });
     let detail = match (fields, epoch) {
+        // To overlook it would stamp the work of one epoch with another.
+        _ if facts.fields.has(EXPECT_ALIKE) => "Fencing-Expect stands with '_' in its name: write it with '-'",
         (0, _) if !listener.expect_required => return Ok(None),
         (0, _) => {
             "this sidecar takes only writes that say in Fencing-Expect which epoch they belong to (expect: require)"
