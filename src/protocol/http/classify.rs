@@ -8,6 +8,10 @@ use http::{Method, StatusCode, Version};
 use super::head::{self, Names};
 use crate::protocol::{Facts, Fields, Kind, Party};
 
+/// Not the fields that say where a message ends, but taken for them by servers that hand fields on as environment
+/// variables. Nobody means anything else by them.
+pub const FRAMING_ALIKE: [&str; 2] = ["content_length", "transfer_encoding"];
+
 /// Why a request is not looked at any further.
 #[derive(Debug)]
 pub enum Unreadable {
@@ -116,6 +120,9 @@ pub fn read(head: &Parts, empty: bool, names: &Names, most_fields: usize) -> Res
     }
     if !is_plainly_framed(head) {
         return Err(bad("The only Transfer-Encoding that is served is one `chunked`."));
+    }
+    if FRAMING_ALIKE.iter().any(|name| head.headers.contains_key(*name)) {
+        return Err(bad("A field that says where the body ends is spelt with `_`, which many servers take for `-`."));
     }
     let host = host(head).map_err(bad)?;
     let upgrade = asks_for_upgrade(head);
@@ -244,6 +251,8 @@ mod tests {
             ("asterisk", Request::builder().uri("*").header("host", "a")),
             ("gzip", get().header("transfer-encoding", "gzip, chunked")),
             ("twice", get().header("transfer-encoding", "chunked").header("transfer-encoding", "chunked")),
+            ("a length spelt with `_`", get().header("content_length", "9")),
+            ("a coding spelt with `_`", get().header("transfer_encoding", "chunked")),
             ("1.0", get().version(Version::HTTP_10).header("transfer-encoding", "chunked")),
             ("h2", get().version(Version::HTTP_2).header("transfer-encoding", "chunked")),
             ("h2 asterisk", Request::builder().version(Version::HTTP_2).uri("*").header("host", "a")),

@@ -6,7 +6,7 @@
 use http::HeaderValue;
 use std::mem::MaybeUninit;
 
-use super::super::classify::is_grpc_type;
+use super::super::classify::{FRAMING_ALIKE, is_grpc_type};
 use super::super::head::Names;
 use super::fields::{Lines, line};
 use crate::protocol::{Facts, Fields, Party};
@@ -108,6 +108,7 @@ fn look(fields: &Lines<'_, '_>) -> Option<Said> {
                 lengths += 1;
                 said.body = digits(field.value)?;
             }
+            14 | 17 if FRAMING_ALIKE.iter().any(|name| is(name)) => return None,
             10 if is("connection") => match field.value {
                 value if value.eq_ignore_ascii_case(b"keep-alive") => {}
                 value if value.eq_ignore_ascii_case(b"close") => said.close = true,
@@ -249,6 +250,8 @@ mod tests {
             "Transfer-Encoding: gzip, chunked",
             "te: trailers",
             "trailer: x",
+            "content_length: 1",
+            "Transfer_Encoding: chunked",
             "expect: 100-continue",
             "upgrade: websocket",
             "http2-settings: AAMAAABkAAQ",

@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::super::super::classify::is_grpc_type;
+use super::super::super::classify::{FRAMING_ALIKE, is_grpc_type};
 use super::super::super::head::Names;
 use super::super::fields::line;
 use super::super::request::{digits, is_of_a_proxy, is_plain_host, is_plain_target};
@@ -47,7 +47,7 @@ pub fn look(head: &Parts, no_body: bool, most_fields: usize) -> Option<Said> {
             "content-type" if is_grpc_type(value.as_bytes()) => return None,
             "host" | "te" | "expect" | "trailer" | "upgrade" | "connection" | "keep-alive" | "transfer-encoding"
             | "http2-settings" => return None,
-            name if is_of_a_proxy(name) => return None,
+            name if is_of_a_proxy(name) || FRAMING_ALIKE.contains(&name) => return None,
             _ => {}
         }
     }
@@ -206,6 +206,8 @@ mod tests {
             ("transfer-encoding", "chunked"),
             ("http2-settings", "AAMAAABkAAQ"),
             ("proxy-authorization", "x"),
+            ("content_length", "1"),
+            ("transfer_encoding", "chunked"),
             ("content-type", "application/grpc"),
             ("content-length", "1"),
             ("content-length", "2"),
