@@ -36,6 +36,15 @@ impl Peer {
         }
     }
 
+    /// The same for every connection of whoever this is: without the port, or the process.
+    #[must_use]
+    pub fn whoever_connects(self) -> Peer {
+        match self {
+            Peer::Tcp(address) => Peer::Tcp(SocketAddr::new(address.ip().to_canonical(), 0)),
+            Peer::Unix(Credentials { uid, .. }) => Peer::Unix(Credentials { uid, pid: None }),
+        }
+    }
+
     /// The user that it runs as, where it is a process of this host.
     pub fn uid(&self) -> Option<u32> {
         match self {

@@ -283,6 +283,11 @@ pub struct Limits {
     /// Connections of the listener, over all workers.
     #[schemars(range(min = 1, max = 10_000_000))]
     pub connections: u32,
+    /// How many of them one address may have; as many as there are where it is left out. Behind a proxy, or beside one
+    /// service, all clients may have one address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000_000))]
+    pub connections_per_peer: Option<u32>,
     /// Streams of an HTTP/2 connection.
     #[schemars(range(min = 1, max = 100_000))]
     pub streams: u32,
@@ -295,6 +300,9 @@ pub struct Limits {
     pub header_timeout: Written<Wait>,
     /// Between two parts of a request's body.
     pub body_idle_timeout: Written<Wait>,
+    /// For how long a client may take nothing of an answer that waits for it. An HTTP/2 connection is cut where all of its
+    /// answers wait so.
+    pub answer_idle_timeout: Written<Wait>,
     /// Between two requests.
     pub idle_timeout: Written<Wait>,
 }
@@ -303,11 +311,13 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             connections: 10_000,
+            connections_per_peer: None,
             streams: 100,
             headers: 100,
             header_bytes: Written::default_of("64KiB"),
             header_timeout: Written::default_of("10s"),
             body_idle_timeout: Written::default_of("30s"),
+            answer_idle_timeout: Written::default_of("60s"),
             idle_timeout: Written::default_of("60s"),
         }
     }

@@ -426,6 +426,8 @@ pub enum UpstreamVersion {
 pub struct Limits {
     /// Connections of the listener, over all workers.
     pub connections: usize,
+    /// How many of them one address may have, where that is bounded.
+    pub connections_per_peer: Option<usize>,
     /// Streams of an HTTP/2 connection.
     pub streams: u32,
     /// Header fields of a request.
@@ -436,6 +438,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Between two parts of a request's body.
     pub body_idle_timeout: Duration,
+    /// For how long a client may take nothing of an answer that waits for it.
+    pub answer_idle_timeout: Duration,
     /// Between two requests.
     pub idle_timeout: Duration,
 }

@@ -132,8 +132,8 @@ fn the_defaults_of_a_listener_are_those_of_the_reference() {
     let limits = listener.limits;
     assert_eq!((limits.connections, limits.streams, limits.headers, limits.header_bytes), (10_000, 100, 100, 65_536));
     assert_eq!(
-        (limits.header_timeout, limits.body_idle_timeout, limits.idle_timeout),
-        (seconds(10), seconds(30), seconds(60))
+        (limits.header_timeout, limits.body_idle_timeout, limits.answer_idle_timeout, limits.idle_timeout),
+        (seconds(10), seconds(30), seconds(60), seconds(60))
     );
     let (_, stamp) = stamp(&config);
     assert_eq!(

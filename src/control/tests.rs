@@ -59,11 +59,13 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
         serves: vec![orders()],
         limits: Limits {
             connections: 10,
+            connections_per_peer: None,
             streams: 10,
             headers: 10,
             header_bytes: 65_536,
             header_timeout: second,
             body_idle_timeout: second,
+            answer_idle_timeout: second,
             idle_timeout: second,
         },
     })

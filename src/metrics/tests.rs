@@ -42,11 +42,13 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
         serves: serves.to_vec(),
         limits: Limits {
             connections: 1,
+            connections_per_peer: None,
             streams: 1,
             headers: 1,
             header_bytes: 1,
             header_timeout: second,
             body_idle_timeout: second,
+            answer_idle_timeout: second,
             idle_timeout: second,
         },
     })

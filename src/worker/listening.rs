@@ -125,7 +125,7 @@ impl Listening {
 
     fn take(&self, stream: Stream, peer: Peer) {
         let served = Rc::clone(&self.served.borrow());
-        let Some(permit) = self.limiter.take() else {
+        let Some(permit) = self.limiter.take(peer) else {
             served.role.cut(CutReason::Limit);
             return;
         };
@@ -142,10 +142,10 @@ impl Listening {
     }
 
     /// From now on so. What is under way goes on as it began, and connections that served so end when it is over.
-    pub fn renew(&self, served: Served, connections: usize) {
+    pub fn renew(&self, served: Served, share: (usize, Option<usize>)) {
         let before = self.served.replace(Rc::new(served));
         before.closer.finish();
-        self.limiter.allow(connections);
+        self.limiter.allow(share.0, share.1);
         let mut retired = self.retired.borrow_mut();
         retired.retain(|served| served.protocol.writes_in_flight() > 0);
         retired.push(before);

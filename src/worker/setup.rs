@@ -175,6 +175,7 @@ impl Roles {
         let ListenerSetup { listener, meters, accept, protocol, sides } = setup;
         let meters = Rc::new(meters);
         let client: ClientSlot = Rc::new(RefCell::new(sides.client));
+        let (most, most_of_a_peer) = self.share(&listener);
         Ok(Listening {
             name: Arc::clone(&listener.name),
             stamps: matches!(listener.role, resolved::Role::Stamp(_)),
@@ -184,7 +185,7 @@ impl Roles {
             tls: RefCell::new(sides.server),
             client,
             meters,
-            limiter: Limiter::new(self.share(&listener)),
+            limiter: Limiter::new(most, most_of_a_peer),
             acceptor: RefCell::new(Some(accept()?)),
             behind: Cell::new(None),
             logged: Rc::default(),
@@ -217,9 +218,10 @@ impl Roles {
         Ok(Served { role, protocol, closer, session_timeout: listener.limits.header_timeout })
     }
 
-    /// A worker's share of a listener's connections.
-    fn share(&self, listener: &Listener) -> usize {
-        listener.limits.connections.div_ceil(self.workers)
+    /// A worker's share of a listener's connections, and of those of one peer.
+    fn share(&self, listener: &Listener) -> (usize, Option<usize>) {
+        let share = |connections: usize| connections.div_ceil(self.workers);
+        (share(listener.limits.connections), listener.limits.connections_per_peer.map(share))
     }
 
     fn role(&self, listener: &Listener, meters: &Rc<ListenerMeters>) -> io::Result<Rc<dyn Role>> {

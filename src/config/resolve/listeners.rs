@@ -236,11 +236,13 @@ fn limits(written: &raw::Limits, path: &KeyPath, resolver: &mut Resolver<'_>) ->
     }
     Limits {
         connections: written.connections as usize,
+        connections_per_peer: written.connections_per_peer.map(|most| most as usize),
         streams: written.streams,
         headers: written.headers as usize,
         header_bytes,
         header_timeout: written.header_timeout.value,
         body_idle_timeout: written.body_idle_timeout.value,
+        answer_idle_timeout: written.answer_idle_timeout.value,
         idle_timeout: written.idle_timeout.value,
     }
 }

@@ -254,11 +254,13 @@ pub fn proxy(
     };
     let mut limits = Limits {
         connections: 100,
+        connections_per_peer: None,
         streams: 100,
         headers: 100,
         header_bytes: 64 * 1024,
         header_timeout: FOREVER,
         body_idle_timeout: FOREVER,
+        answer_idle_timeout: FOREVER,
         idle_timeout: FOREVER,
     };
     // These tests are compiled a second time, under that name.
