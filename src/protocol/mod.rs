@@ -140,11 +140,13 @@ pub enum CutReason {
     Limit,
     Shutdown,
     Tls,
+    SlowReader,
+    Flood,
 }
 
 impl CutReason {
     /// All of them, for metrics.
-    pub const ALL: [CutReason; 7] = [
+    pub const ALL: [CutReason; 9] = [
         CutReason::Fenced,
         CutReason::TermChanged,
         CutReason::Idle,
@@ -152,6 +154,8 @@ impl CutReason {
         CutReason::Limit,
         CutReason::Shutdown,
         CutReason::Tls,
+        CutReason::SlowReader,
+        CutReason::Flood,
     ];
 
     /// The metric label.
@@ -164,6 +168,8 @@ impl CutReason {
             CutReason::Limit => "limit",
             CutReason::Shutdown => "shutdown",
             CutReason::Tls => "tls",
+            CutReason::SlowReader => "slow_reader",
+            CutReason::Flood => "flood",
         }
     }
 }

@@ -59,7 +59,9 @@ impl Answer {
     }
 
     /// Keeps its connection busy until all of it was taken.
-    pub fn keep_busy(&mut self, busy: Busy) {
+    pub fn keep_busy(&mut self, mut busy: Busy) {
+        // Its head is there for the client.
+        busy.waits_for_client(true);
         self.busy = Some(busy);
     }
 }
@@ -69,14 +71,19 @@ impl Body for Answer {
     type Error = Broken;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut self.kind {
+        let polled = match &mut self.kind {
             Kind::Empty => Poll::Ready(None),
             Kind::Full(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Piped(reader) => reader.poll_frame(context),
             Kind::Received(reception) => {
                 reception.poll_frame(context).map(|frame| frame.map(|f| f.map_err(|_| Broken)))
             }
+        };
+        // Whoever asks has taken the part before.
+        if let Some(busy) = &mut self.busy {
+            busy.waits_for_client(polled.is_ready());
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -220,6 +227,8 @@ pub struct UploadBody {
     names: Rc<Names>,
     keeper: Option<Rc<dyn Keeper>>,
     upload: Rc<Upload>,
+    /// The last of a body whose end is still to be seen: trailers may follow it.
+    last: Option<Frame<Bytes>>,
 }
 
 /// Wraps a request's body; `check_end` for one that comes over HTTP/2; `keeper` is asked before each chunk. Not polled
@@ -231,7 +240,8 @@ pub fn upload(
     keeper: Option<Rc<dyn Keeper>>,
 ) -> (UploadBody, Rc<Upload>) {
     let upload = Rc::new(Upload {
-        whole: Cell::new(is_whole(&from)),
+        // Hyper does not ask for a body of no bytes.
+        whole: Cell::new(is_whole(&from, false)),
         spoilt: Cell::new(None),
         waits_for_client: Cell::new(false),
         since: Cell::new(Instant::now()),
@@ -240,12 +250,13 @@ pub fn upload(
         hyper: Cell::new(None),
         owner: Cell::new(None),
     });
-    (UploadBody { from, check_end, names, keeper, upload: Rc::clone(&upload) }, upload)
+    (UploadBody { from, check_end, names, keeper, upload: Rc::clone(&upload), last: None }, upload)
 }
 
-/// Whether nothing more is to come: its end was seen, or its announced length is there.
-fn is_whole(body: &Incoming) -> bool {
-    body.is_end_stream() || body.size_hint().exact() == Some(0)
+/// Whether nothing more is to come: its end was seen, or its announced length is there. Over HTTP/2 (`check_end`) trailers
+/// may follow the length, and a stamp among them is to be refused, not overlooked.
+fn is_whole(body: &Incoming, check_end: bool) -> bool {
+    body.is_end_stream() || (!check_end && body.size_hint().exact() == Some(0))
 }
 
 impl Body for UploadBody {
@@ -261,7 +272,17 @@ impl Body for UploadBody {
         if upload.whole.get() {
             return Poll::Ready(None);
         }
-        let Poll::Ready(frame) = Pin::new(&mut this.from).poll_frame(context) else {
+        let polled = loop {
+            match Pin::new(&mut this.from).poll_frame(context) {
+                // All that was announced: nobody gets the last of it before the end was seen.
+                Poll::Ready(Some(Ok(frame))) if this.holds_back(&frame) => {
+                    upload.stand(false);
+                    this.last.get_or_insert(frame);
+                }
+                polled => break polled,
+            }
+        };
+        let Poll::Ready(frame) = polled else {
             if !upload.waits_for_client.get() {
                 upload.stand(true);
             }
@@ -280,9 +301,11 @@ impl Body for UploadBody {
                     }
                     this.names.strip_trailers(trailers);
                     upload.end();
-                } else if is_whole(&this.from) {
+                } else if is_whole(&this.from, this.check_end) {
                     upload.end();
                 }
+                // What has come behind an announced length, trailers or nothing, is only its end.
+                let frame = this.last.take().unwrap_or(frame);
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(_)) => Poll::Ready(Some(Err(upload.spoil(Spoilt::Client)))),
@@ -291,16 +314,23 @@ impl Body for UploadBody {
             }
             None => {
                 upload.end();
-                Poll::Ready(None)
+                Poll::Ready(this.last.take().map(Ok))
             }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.upload.whole.get()
+        self.upload.whole.get() && self.last.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
         self.from.size_hint()
+    }
+}
+
+impl UploadBody {
+    /// Whether this is the last part of an announced length, and not seen to be the end.
+    fn holds_back(&self, frame: &Frame<Bytes>) -> bool {
+        self.check_end && frame.is_data() && self.from.size_hint().exact() == Some(0) && !self.from.is_end_stream()
     }
 }

@@ -11,6 +11,7 @@ use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::frames::Frames;
 use super::upgrade::Tunnel;
 use crate::config::resolved::Limits;
 use crate::net::Stream;
@@ -24,6 +25,13 @@ pub struct Client {
     ahead: RefCell<Bytes>,
     at_end: Cell<bool>,
     requests: Cell<usize>,
+    /// How many answers wait for their client: it has not taken the part before yet.
+    untaken: Cell<usize>,
+    /// Grows with every part of an answer that is taken.
+    progress: Cell<u64>,
+    /// What its frames are worth, where it speaks HTTP/2.
+    frames: RefCell<Option<Frames>>,
+    flooded: Cell<bool>,
     /// How often everything that was to be written had been; and how often when the last request ended.
     flushes: Cell<u64>,
     flushes_at_end: Cell<Option<u64>>,
@@ -47,6 +55,10 @@ impl Client {
             ahead: RefCell::new(ahead),
             at_end: Cell::new(false),
             requests: Cell::new(0),
+            untaken: Cell::new(0),
+            progress: Cell::new(0),
+            frames: RefCell::default(),
+            flooded: Cell::new(false),
             flushes: Cell::new(0),
             flushes_at_end: Cell::new(None),
             idle_since: Cell::new(since),
@@ -73,13 +85,40 @@ impl Client {
     pub fn begin_request(self: &Rc<Client>) -> Busy {
         self.requests.set(self.requests.get() + 1);
         self.head_since.set(None);
-        Busy(Rc::clone(self))
+        Busy { client: Rc::clone(self), untaken: false }
+    }
+
+    /// Weighs what comes from now on as HTTP/2 frames, beginning with the preface.
+    pub fn weigh_frames(&self) {
+        self.frames.replace(Some(Frames::new(Instant::now())));
+    }
+
+    /// Whether it sent more than a client has use for: it is read no further.
+    pub fn is_flooded(&self) -> bool {
+        self.flooded.get()
+    }
+
+    /// How many parts of answers have been taken: where nothing comes of that, and all answers wait, the client is slow.
+    pub fn progress(&self) -> u64 {
+        self.progress.get()
+    }
+
+    /// Has the connection end by reset: the kernel is not to go on offering the client what it does not take.
+    pub fn reset_on_close(&self) {
+        if let Some(stream) = self.stream.take() {
+            stream.reset_on_close().set(true);
+            self.stream.set(Some(stream));
+        }
     }
 
     /// When to end the connection if nothing happens before, and why; without a reason: when to look again.
-    pub fn deadline(&self, limits: &Limits, is_http2: bool) -> (Instant, Option<CutReason>) {
+    /// `stands_since` is when [`Client::progress`] last changed.
+    pub fn deadline(&self, limits: &Limits, is_http2: bool, stands_since: Instant) -> (Instant, Option<CutReason>) {
         if self.requests.get() > 0 {
-            return (Instant::now() + limits.idle_timeout, None);
+            return match self.untaken.get() == self.requests.get() {
+                true => (stands_since + limits.answer_idle_timeout, Some(CutReason::SlowReader)),
+                false => (Instant::now() + limits.idle_timeout.min(limits.answer_idle_timeout), None),
+            };
         }
         match self.head_since.get() {
             Some(since) if !is_http2 => (since + limits.header_timeout, Some(CutReason::HeaderTimeout)),
@@ -186,6 +225,18 @@ impl Client {
         polled
     }
 
+    fn poll_write(
+        &self,
+        context: &mut Context<'_>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let written = self.poll_stream(context, write);
+        if let (Poll::Ready(Ok(bytes)), Some(frames)) = (&written, &mut *self.frames.borrow_mut()) {
+            frames.sent(*bytes);
+        }
+        written
+    }
+
     fn poll_read(&self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         {
@@ -202,6 +253,12 @@ impl Client {
             self.at_end.set(buffer.filled().len() == before);
         }
         let came = buffer.filled().len() > before;
+        if let Some(frames) = &mut *self.frames.borrow_mut()
+            && !frames.read(&buffer.filled()[before..], Instant::now)
+        {
+            self.flooded.set(true);
+            return Poll::Ready(Err(io::Error::other("more frames than a client has use for")));
+        }
         if came && self.requests.get() == 0 && self.head_since.get().is_none() {
             self.head_since.set(Some(Instant::now()));
         }
@@ -210,20 +267,35 @@ impl Client {
 }
 
 /// A request in flight on a connection.
-pub struct Busy(Rc<Client>);
+pub struct Busy {
+    client: Rc<Client>,
+    /// Whether its answer waits for the client.
+    untaken: bool,
+}
 
 impl Busy {
     /// The connection.
     pub fn client(&self) -> &Rc<Client> {
-        &self.0
+        &self.client
+    }
+
+    /// Its answer has a part for the client (`true`), or waits for the upstream.
+    pub fn waits_for_client(&mut self, waits: bool) {
+        self.client.progress.set(self.client.progress.get() + 1);
+        if self.untaken != waits {
+            self.untaken = waits;
+            let count = self.client.untaken.get();
+            self.client.untaken.set(if waits { count + 1 } else { count - 1 });
+        }
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        self.0.requests.set(self.0.requests.get() - 1);
-        self.0.idle_since.set(Instant::now());
-        self.0.flushes_at_end.set(Some(self.0.flushes.get()));
+        self.waits_for_client(false);
+        self.client.requests.set(self.client.requests.get() - 1);
+        self.client.idle_since.set(Instant::now());
+        self.client.flushes_at_end.set(Some(self.client.flushes.get()));
     }
 }
 
@@ -238,7 +310,7 @@ impl AsyncRead for ClientSocket {
 
 impl AsyncWrite for ClientSocket {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        self.0.poll_stream(context, |stream, context| stream.poll_write(context, bytes))
+        self.0.poll_write(context, |stream, context| stream.poll_write(context, bytes))
     }
 
     fn poll_write_vectored(
@@ -246,7 +318,7 @@ impl AsyncWrite for ClientSocket {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_stream(context, |stream, context| stream.poll_write_vectored(context, slices))
+        self.0.poll_write(context, |stream, context| stream.poll_write_vectored(context, slices))
     }
 
     fn is_write_vectored(&self) -> bool {

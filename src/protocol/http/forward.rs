@@ -44,6 +44,8 @@ pub enum Trouble {
     Spoilt(Spoilt),
     /// The client sends nothing of the body.
     ClientIdle,
+    /// The client takes nothing of the answer.
+    ClientSlow,
     /// The worker ends.
     Closing,
     /// Nothing has left, for certain: what its client is told.
@@ -356,9 +358,9 @@ impl Flight {
             Failed::Gone => return self.plain(StatusCode::SERVICE_UNAVAILABLE, "The request has not been sent."),
             Failed::NeverSent(trouble) | Failed::Trouble(trouble) => trouble,
         };
-        match refusal_of(&trouble, &self.http.listener.upstream) {
+        match refusal_of(&trouble, &self.http.listener.upstream).or_else(|| stamp_in_trailer(&trouble, outcome)) {
             Some(refusal) => self.refuse(refusal, resource),
-            None => self.client_failed(&trouble),
+            None => self.client_failed(&trouble, outcome),
         }
     }
 
@@ -368,8 +370,8 @@ impl Flight {
         self.http.refused(&self.seen, &refusal, &self.client)
     }
 
-    fn client_failed(&self, trouble: &Trouble) -> Response<Answer> {
-        let mut answer = plain_of(trouble, &self.seen.head.method);
+    fn client_failed(&self, trouble: &Trouble, outcome: Outcome) -> Response<Answer> {
+        let mut answer = plain_of(trouble, outcome, &self.seen.head.method);
         if matches!(trouble, Trouble::ClientIdle) && !self.seen.is_http2() {
             super::close_after(&mut answer, &self.seen, &self.client, CutReason::Idle);
         }
@@ -440,7 +442,7 @@ pub fn refusal_of(trouble: &Trouble, upstream: &Upstream) -> Option<Refusal> {
             format!("The upstream connection broke ({why}); whether the request was applied is not known."),
         ),
         Trouble::NotSent(refusal) => return Some((**refusal).clone()),
-        Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::Closing => return None,
+        Trouble::Spoilt(_) | Trouble::ClientIdle | Trouble::ClientSlow | Trouble::Closing => return None,
     };
     Some(Refusal::new(reason, detail))
 }
@@ -450,17 +452,20 @@ pub fn unreachable(why: &str) -> Refusal {
     Refusal::new(Reason::UpstreamUnreachable, format!("The request has not been sent: {why}."))
 }
 
-/// What is said of a request that its own client, or this side's end, has spoilt.
-pub fn plain_of(trouble: &Trouble, method: &http::Method) -> Response<Answer> {
-    match trouble {
-        Trouble::Spoilt(why) => {
-            refuse::plain(StatusCode::BAD_REQUEST, &format!("The request was not sent whole: {why}."), method)
-        }
-        Trouble::ClientIdle => {
-            refuse::plain(StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.", method)
-        }
-        _ => refuse::plain(StatusCode::SERVICE_UNAVAILABLE, "This sidecar is stopping.", method),
-    }
+/// What is said of a request that its own client, or this side's end, has spoilt, and what became of it.
+pub fn plain_of(trouble: &Trouble, outcome: Outcome, method: &http::Method) -> Response<Answer> {
+    let (status, detail) = match trouble {
+        Trouble::Spoilt(why) => (StatusCode::BAD_REQUEST, format!("The request was not sent whole: {why}.")),
+        Trouble::ClientIdle => (StatusCode::REQUEST_TIMEOUT, "The request's body did not come in time.".to_owned()),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, "This sidecar is stopping.".to_owned()),
+    };
+    refuse::spoilt(status, &detail, outcome, method)
+}
+
+/// The refusal of a request whose trailers carry a stamp, where nothing of it has left.
+pub fn stamp_in_trailer(trouble: &Trouble, outcome: Outcome) -> Option<Refusal> {
+    let is_so = matches!(trouble, Trouble::Spoilt(Spoilt::StampInTrailer)) && outcome == Outcome::NotApplied;
+    is_so.then(|| Refusal::new(Reason::MalformedStamp, "a trailer carries the stamp's name: it belongs into the head"))
 }
 
 impl Drop for Flight {

@@ -14,6 +14,7 @@
 //! |---|---|
 //! | [`serve`] | a connection: which version, its times and its end |
 //! | [`client`], [`link`] | the sockets of both sides, shared between hyper and those who watch them |
+//! | [`frames`] | what an HTTP/2 client's frames are worth |
 //! | [`direct`] | plain HTTP/1.1 requests, without hyper |
 //! | [`classify`], [`head`] | what a head says; what of it travels on |
 //! | [`forward`], [`reception`] | one request's way to the upstream; its answer's way back, and its settlement |
@@ -30,6 +31,7 @@ mod client;
 mod direct;
 mod finish;
 mod forward;
+mod frames;
 mod grpc;
 pub(crate) mod head;
 mod link;
@@ -190,9 +192,12 @@ impl Http {
     ) -> Result<Response<Answer>, Infallible> {
         let client = Rc::clone(busy.client());
         let http1 = request.version() < Version::HTTP_2;
-        let (parts, body) = request.into_parts();
+        let (parts, mut body) = request.into_parts();
         let unread = !body.is_end_stream();
-        let said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
+        let mut said = classify::read(&parts, !unread, &self.names, self.listener.limits.headers);
+        if said.is_ok() && unread && !http1 && body.size_hint().exact() == Some(0) {
+            said = self.ends(&mut body).await.and(said);
+        }
         let mut answer = match said {
             Ok(said) => self.decided(Seen::new(parts, said, who), body, &client, closing).await,
             Err(unreadable) => {
@@ -211,6 +216,28 @@ impl Http {
         }
         answer.body_mut().keep_busy(busy);
         Ok(answer)
+    }
+
+    /// Waits for the end of an HTTP/2 body that has announced no bytes: what follows it may be trailers.
+    async fn ends(&self, body: &mut Incoming) -> Result<(), Unreadable> {
+        let ended = async {
+            while let Some(frame) = body.frame().await {
+                let trailers = frame.map_err(|_| "The client's body broke off.")?.into_trailers().unwrap_or_default();
+                if trailers.keys().any(|name| self.names.is_stamp(name)) {
+                    return Ok(Err(Unreadable::Stamp("A trailer carries the stamp's name.")));
+                }
+            }
+            if body.is_end_stream() { Ok(Ok(())) } else { Err("The client's body was cut short.") }
+        };
+        let ended = tokio::time::timeout(self.listener.limits.body_idle_timeout, ended).await;
+        match ended {
+            Ok(Ok(ended)) => ended,
+            Ok(Err(why)) => Err(Unreadable::Ambiguous(StatusCode::BAD_REQUEST, why)),
+            Err(_) => {
+                let why = "The request's body did not come in time.";
+                Err(Unreadable::Ambiguous(StatusCode::REQUEST_TIMEOUT, why))
+            }
+        }
     }
 
     fn unreadable(self: &Rc<Http>, seen: &Seen, unreadable: Unreadable) -> Response<Answer> {

@@ -43,6 +43,8 @@ struct PlainProblem<'a> {
     title: &'a str,
     status: u16,
     detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
 }
 
 /// The answer to a refused request.
@@ -77,10 +79,19 @@ pub fn refusal(refusal: &Refusal, seen: &Seen) -> Response<Answer> {
 
 /// The answer to a request that the fence has no business with: it is no request that can be served.
 pub fn plain(status: StatusCode, detail: &str, method: &Method) -> Response<Answer> {
+    plain_with(status, detail, None, method)
+}
+
+/// The same for a request that the fence had let through: it says what became of it (R7).
+pub fn spoilt(status: StatusCode, detail: &str, outcome: Outcome, method: &Method) -> Response<Answer> {
+    plain_with(status, detail, Some(outcome.as_str()), method)
+}
+
+fn plain_with(status: StatusCode, detail: &str, outcome: Option<&'static str>, method: &Method) -> Response<Answer> {
     let title = status.canonical_reason().unwrap_or("Error");
     problem_json(
         status.as_u16(),
-        &PlainProblem { r#type: "about:blank", title, status: status.as_u16(), detail },
+        &PlainProblem { r#type: "about:blank", title, status: status.as_u16(), detail, outcome },
         method,
     )
 }

@@ -237,7 +237,12 @@ impl Http {
                 }
                 say_goodbye(client, client.is_unread() || ended.is_err(), closing).await;
             }
-            (Ended::Cut(reason), _) => self.role.cut(reason),
+            (Ended::Cut(reason), _) => {
+                if reason == CutReason::SlowReader {
+                    client.reset_on_close();
+                }
+                self.role.cut(reason);
+            }
         }
         None
     }
@@ -256,6 +261,7 @@ impl Http {
             .keep_alive_timeout(PING_EVERY)
             .serve_connection(TokioIo::new(client.socket()), service_fn(self.service(client, who, &closing)));
         let mut connection = pin!(connection);
+        client.weigh_frames();
         let mut watch = Watch::new(self, client, closing, true);
         let ended = poll_fn(|context| {
             loop {
@@ -272,7 +278,8 @@ impl Http {
         .await;
         match ended {
             Ok(ended) => {
-                if let Some(reason) = watch.reason() {
+                let flooded = client.is_flooded() || ended.as_ref().is_err_and(is_told_to_calm_down);
+                if let Some(reason) = flooded.then_some(CutReason::Flood).or(watch.reason()) {
                     self.role.cut(reason);
                 }
                 if let Err(error) = ended {
@@ -280,7 +287,9 @@ impl Http {
                 }
             }
             Err(reason) => {
-                if reason != CutReason::Shutdown {
+                if reason == CutReason::SlowReader {
+                    client.reset_on_close();
+                } else if reason != CutReason::Shutdown {
                     // Nothing is in flight: it takes no longer than the client's answer to a ping.
                     connection.as_mut().graceful_shutdown();
                     let _ = timeout(GOODBYE, connection).await;
@@ -289,6 +298,18 @@ impl Http {
             }
         }
     }
+}
+
+/// Whether the library ended a connection since its client sends more than it takes: resets, parts of heads, tiny frames.
+fn is_told_to_calm_down(error: &hyper::Error) -> bool {
+    let mut source = std::error::Error::source(error);
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<h2::Error>() {
+            return error.is_library() && error.reason() == Some(h2::Reason::ENHANCE_YOUR_CALM);
+        }
+        source = error.source();
+    }
+    false
 }
 
 /// How hyper's part in an HTTP/1 connection ended.
@@ -323,13 +344,17 @@ struct Watch<'a> {
     closing: Closing,
     is_http2: bool,
     finishing: Option<CutReason>,
+    /// How much of the answers had been taken when it was last looked at, and since when no more has been.
+    progress: (u64, Instant),
     timer: Pin<Box<Sleep>>,
 }
 
 impl<'a> Watch<'a> {
     fn new(http: &'a Http, client: &'a Client, closing: Closing, is_http2: bool) -> Watch<'a> {
-        let (at, _) = client.deadline(&http.listener.limits, is_http2);
-        Watch { http, client, closing, is_http2, finishing: None, timer: Box::pin(sleep_until(at)) }
+        let now = Instant::now();
+        let (at, _) = client.deadline(&http.listener.limits, is_http2, now);
+        let progress = (client.progress(), now);
+        Watch { http, client, closing, is_http2, finishing: None, progress, timer: Box::pin(sleep_until(at)) }
     }
 
     /// Why this side closed the connection, if it did.
@@ -352,8 +377,11 @@ impl<'a> Watch<'a> {
             return Poll::Ready(Wish::Finish);
         }
         loop {
-            let (at, reason) = self.client.deadline(&self.http.listener.limits, self.is_http2);
             let now = Instant::now();
+            if self.progress.0 != self.client.progress() {
+                self.progress = (self.client.progress(), now);
+            }
+            let (at, reason) = self.client.deadline(&self.http.listener.limits, self.is_http2, self.progress.1);
             if let Some(reason) = reason
                 && now >= at
             {

@@ -17,6 +17,9 @@ use crate::protocol::signal::Ask;
 
 /// So much of an answer waits for a slow client at most where the fence wants the answer read to its end.
 const HURRIED: usize = 1024 * 1024;
+/// So many interim answers (1xx) may come before the answer.
+pub(super) const MOST_INTERIM: u32 = 100;
+pub(super) const TOO_MANY_INTERIM: &str = "it sends interim answers without end";
 /// An answer's head is no larger.
 pub(super) const LARGEST_HEAD: usize = 64 * 1024;
 
@@ -63,7 +66,10 @@ impl Exchange<'_> {
                 self.limits.waits_for_upstream(self.now);
                 return Poll::Pending;
             };
-            self.limits.answers();
+            if !matches!(self.down, Down::Head(_)) {
+                // Interim answers, and a head that comes in pieces, are no answer: they win no time.
+                self.limits.answers();
+            }
             if !self.left {
                 return Poll::Ready(Err(Trouble::Broken("it spoke, or closed, before it was asked".to_owned())));
             }
@@ -96,10 +102,17 @@ impl Exchange<'_> {
     }
 
     /// Has the client take what waits for it.
-    fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_out(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while !self.out.waiting().is_empty() {
-            match std::task::ready!(Pin::new(&mut *self.client).poll_write(context, self.out.waiting())) {
-                Ok(taken @ 1..) => self.out.taken(taken),
+            let Poll::Ready(taken) = Pin::new(&mut *self.client).poll_write(context, self.out.waiting()) else {
+                self.limits.waits_to_be_taken(self.now);
+                return Poll::Pending;
+            };
+            match taken {
+                Ok(taken @ 1..) => {
+                    self.limits.taken();
+                    self.out.taken(taken);
+                }
                 Ok(_) | Err(_) => {
                     self.client_gone = true;
                     self.out = Backlog::default();
@@ -107,7 +120,11 @@ impl Exchange<'_> {
             }
         }
         // What the session has sealed is not out yet; an error shows with the next write, or is nobody's loss.
-        Pin::new(&mut *self.client).poll_flush(context).map(|_| ())
+        let out = Pin::new(&mut *self.client).poll_flush(context).map(|_| ());
+        if out.is_ready() {
+            self.limits.taken();
+        }
+        out
     }
 
     /// Hands these bytes to the client, after what waits already.
@@ -164,7 +181,13 @@ impl Exchange<'_> {
                 Read::Head(said) if said.status == 101 => {
                     return broken("it answered 101 to a request that asked for no upgrade");
                 }
-                Read::Head(said) if said.status < 200 => bytes = &bytes[said.len..],
+                Read::Head(said) if said.status < 200 => {
+                    self.interim += 1;
+                    if self.interim > MOST_INTERIM {
+                        return broken(TOO_MANY_INTERIM);
+                    }
+                    bytes = &bytes[said.len..];
+                }
                 Read::Head(said) => {
                     self.begin(&said);
                     return self.take_body(head, &bytes[said.len..], context);

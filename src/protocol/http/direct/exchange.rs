@@ -46,8 +46,8 @@ pub enum End {
     /// The answer has been handed on; `unread` where the client was not read to the end of its request; `last` where it
     /// was told that its connection ends.
     Answered { unread: bool, last: bool },
-    /// There is no answer, and none has begun; `unread` as above.
-    Failed { trouble: Trouble, unread: bool, resource: Option<Resource> },
+    /// There is no answer, and none has begun; `unread` as above; with this outcome.
+    Failed { trouble: Trouble, unread: bool, outcome: Outcome, resource: Option<Resource> },
     /// The answer broke off, or its client is gone: the connection is cut.
     Cut(Trouble),
 }
@@ -83,6 +83,10 @@ pub struct Exchange<'a> {
     /// Whether any of the answer has been handed to the client.
     pub(super) begun: bool,
     pub(super) client_gone: bool,
+    /// Whether it was this side that gave it up, since it took nothing of its answer.
+    client_slow: bool,
+    /// How many interim answers there were.
+    pub(super) interim: u32,
     pub(super) stays: bool,
     pub(super) no_answer: bool,
     pub(super) outcome: Outcome,
@@ -165,6 +169,8 @@ impl<'a> Exchange<'a> {
             out: Backlog::default(),
             begun: false,
             client_gone: false,
+            client_slow: false,
+            interim: 0,
             stays: false,
             no_answer: false,
             outcome: Outcome::Answered,
@@ -180,19 +186,36 @@ impl<'a> Exchange<'a> {
             self.now = Instant::now();
         }
         self.close |= closing.stage() >= Stage::Finishing;
-        // The answer first: one that was there before the rest of the request left says nothing of that rest.
-        match self.poll_down(context) {
-            Poll::Ready(Ok(())) if self.client_gone => return Poll::Ready(End::Cut(Trouble::Closing)),
-            Poll::Ready(Ok(())) => return Poll::Ready(End::Answered { unread: self.unread > 0, last: self.close }),
-            Poll::Ready(Err(trouble)) => return Poll::Ready(self.give_up(trouble)),
-            Poll::Pending => {}
+        loop {
+            // The answer first: one that was there before the rest of the request left says nothing of that rest.
+            match self.poll_down(context) {
+                Poll::Ready(Ok(())) if self.client_slow => return Poll::Ready(End::Cut(Trouble::ClientSlow)),
+                Poll::Ready(Ok(())) if self.client_gone => return Poll::Ready(End::Cut(Trouble::Closing)),
+                Poll::Ready(Ok(())) => return Poll::Ready(End::Answered { unread: self.unread > 0, last: self.close }),
+                Poll::Ready(Err(_)) if self.client_slow => return Poll::Ready(self.give_up(Trouble::ClientSlow)),
+                Poll::Ready(Err(trouble)) => return Poll::Ready(self.give_up(trouble)),
+                Poll::Pending => {}
+            }
+            let (had_been_sent, blind) = (self.sent, self.is_blind());
+            if let Poll::Ready(Err(trouble)) = self.poll_up(context) {
+                return Poll::Ready(self.give_up(trouble));
+            }
+            self.sent_unseen |= blind && self.sent && !had_been_sent;
+            match std::task::ready!(self.poll_trouble(ticker, closing, context)) {
+                Trouble::ClientSlow => self.give_its_client_up(),
+                trouble => return Poll::Ready(self.give_up(trouble)),
+            }
         }
-        let (had_been_sent, blind) = (self.sent, self.is_blind());
-        if let Poll::Ready(Err(trouble)) = self.poll_up(context) {
-            return Poll::Ready(self.give_up(trouble));
-        }
-        self.sent_unseen |= blind && self.sent && !had_been_sent;
-        self.poll_trouble(ticker, closing, context).map(|trouble| self.give_up(trouble))
+    }
+
+    /// Nothing more goes to the client. What it has asked for goes on as where a client has gone: a read ends, a write is
+    /// taken to its answer's end, so that nobody has to wait for what became of it.
+    fn give_its_client_up(&mut self) {
+        // The kernel is not to go on offering it what it does not take.
+        self.client.reset_on_close().set(true);
+        (self.client_slow, self.client_gone) = (true, true);
+        self.out = Backlog::default();
+        self.limits.taken();
     }
 
     pub(super) fn settle(&mut self, how: Settled, outcome: Outcome) {
@@ -206,14 +229,15 @@ impl<'a> Exchange<'a> {
     fn give_up(&mut self, trouble: Trouble) -> End {
         drop(self.upstream.take());
         let resource = self.right.as_ref().and_then(Right::resource).cloned();
-        match self.left {
-            true => self.settle(Settled::Lost, Outcome::Unknown),
-            false => self.settle(Settled::NothingLeft, Outcome::NotApplied),
-        }
+        let (how, outcome) = match self.left {
+            true => (Settled::Lost, Outcome::Unknown),
+            false => (Settled::NothingLeft, Outcome::NotApplied),
+        };
+        self.settle(how, outcome);
         let trouble = if self.left { trouble } else { trouble.before_the_first_byte() };
         match self.begun || self.client_gone {
             true => End::Cut(trouble),
-            false => End::Failed { trouble, unread: self.unread > 0, resource },
+            false => End::Failed { trouble, unread: self.unread > 0, outcome, resource },
         }
     }
 
@@ -229,12 +253,13 @@ impl<'a> Exchange<'a> {
         if closing.watch(context) == Stage::Now {
             return Poll::Ready(Trouble::Closing);
         }
-        if self.is_blind() {
-            // A client that is slow is not the upstream's delay.
-            return Poll::Pending;
-        }
+        // A client that is slow is not the upstream's delay.
+        let blind = self.is_blind();
         let listener = &self.http.listener;
-        let deadline = self.limits.deadline(listener, self.unread > 0, self.sent);
+        let deadline = match blind {
+            true => (self.limits.taken_by(listener), Trouble::ClientSlow),
+            false => self.limits.deadline(listener, self.unread > 0, self.sent),
+        };
         ticker.poll_late(&mut self.limits.catching_up, self.now, deadline.0, context).map(|()| deadline.1)
     }
 }

@@ -11,14 +11,14 @@ use tokio::time::{Instant, timeout};
 
 use super::super::body::Answer;
 use super::super::classify::{self, Seen};
-use super::super::forward::{Trouble, plain_of, refusal_of, unreachable};
+use super::super::forward::{Trouble, plain_of, refusal_of, stamp_in_trailer, unreachable};
 use super::super::{Http, UNWANTED, UNWANTED_WAIT, refuse};
 use super::fields::line as field;
 use super::line::Came;
 use super::request::MOST_FIELDS;
 use super::scratch::Scratch;
 use super::{After, Line};
-use crate::fence::{Reason, Refusal, Resource};
+use crate::fence::{Outcome, Reason, Refusal, Resource};
 use crate::protocol::CutReason;
 
 /// Why a request got no answer of the upstream's.
@@ -27,8 +27,8 @@ pub enum Failed {
     Refused(Box<Refusal>),
     /// There is no connection: nothing has left.
     Unreachable(String),
-    /// Something ended it.
-    Trouble(Trouble),
+    /// Something ended it, with this outcome.
+    Trouble(Trouble, Outcome),
 }
 
 impl Http {
@@ -45,7 +45,9 @@ impl Http {
         let refusal = match &failed {
             Failed::Refused(refusal) => Some((**refusal).clone()),
             Failed::Unreachable(why) => Some(unreachable(why)),
-            Failed::Trouble(trouble) => refusal_of(trouble, &self.listener.upstream),
+            Failed::Trouble(trouble, outcome) => {
+                refusal_of(trouble, &self.listener.upstream).or_else(|| stamp_in_trailer(trouble, *outcome))
+            }
         };
         let answer = match (refusal, &failed) {
             (Some(mut refusal), _) => {
@@ -56,11 +58,11 @@ impl Http {
                 }
                 refuse::refusal(&refusal, &seen)
             }
-            (None, Failed::Trouble(trouble)) => {
+            (None, Failed::Trouble(trouble, outcome)) => {
                 if matches!(trouble, Trouble::ClientIdle) {
                     cut = Some(CutReason::Idle);
                 }
-                plain_of(trouble, &seen.head.method)
+                plain_of(trouble, *outcome, &seen.head.method)
             }
             (None, _) => refuse::plain(StatusCode::SERVICE_UNAVAILABLE, "It was not sent.", &seen.head.method),
         };

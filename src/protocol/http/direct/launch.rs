@@ -14,6 +14,7 @@ use super::failure::Failed;
 use super::idle::Upstream;
 use super::line::Came;
 use super::scratch::Scratch;
+use crate::fence::Outcome;
 use crate::net::{Closing, Stage};
 use crate::protocol::signal::Ask;
 use crate::protocol::{Kind, Right};
@@ -78,7 +79,7 @@ impl Http {
                 return Poll::Ready(made.map_err(|error| Failed::Unreachable(error.to_string())));
             }
             if closing.watch(context) == Stage::Now {
-                return Poll::Ready(Err(Failed::Trouble(Trouble::Closing)));
+                return Poll::Ready(Err(Failed::Trouble(Trouble::Closing, Outcome::NotApplied)));
             }
             let moved_on = signal.as_mut().is_some_and(|signal| signal.poll_for(Ask::Hurry, context).is_ready());
             if moved_on && let Err(refusal) = right.confirm() {

@@ -27,6 +27,7 @@ impl Ticker {
             .response_timeout
             .min(upstream.send_timeout)
             .min(limits.body_idle_timeout)
+            .min(limits.answer_idle_timeout)
             .min(limits.header_timeout)
             .min(limits.idle_timeout);
         Ticker { sleep: Box::pin(sleep(every)), every }
@@ -73,13 +74,15 @@ pub struct Limits {
     waits_for_client: bool,
     /// Since when the next part of the answer has been waited for.
     waits_since: Option<Instant>,
+    /// Since when the client has taken nothing of what waits for it.
+    untaken_since: Option<Instant>,
     pub catching_up: Option<Instant>,
 }
 
 impl Limits {
     /// From now on.
     pub fn new(now: Instant) -> Limits {
-        Limits { since: now, waits_for_client: false, waits_since: None, catching_up: None }
+        Limits { since: now, waits_for_client: false, waits_since: None, untaken_since: None, catching_up: None }
     }
 
     /// Some of the request came, or left.
@@ -103,6 +106,21 @@ impl Limits {
     /// Some of the answer came.
     pub fn answers(&mut self) {
         self.waits_since = None;
+    }
+
+    /// The client is to take what waits for it, from now on or already.
+    pub fn waits_to_be_taken(&mut self, now: Instant) {
+        self.untaken_since.get_or_insert(now);
+    }
+
+    /// The client took some.
+    pub fn taken(&mut self) {
+        self.untaken_since = None;
+    }
+
+    /// Until when the client has to take some.
+    pub fn taken_by(&self, listener: &Listener) -> Instant {
+        self.untaken_since.unwrap_or(self.since) + listener.limits.answer_idle_timeout
     }
 
     /// Until when something has to happen, and what it is if it does not.

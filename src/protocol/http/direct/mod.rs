@@ -194,15 +194,15 @@ impl Http {
                     End::Answered { unread, last } => return Ok(After { unread, last, now: exchange.now }),
                     End::Cut(trouble) => return Err(reason_of_cut(&trouble)),
                     End::Failed { trouble: Trouble::Closing, .. } => return Err(Some(CutReason::Shutdown)),
-                    End::Failed { trouble, unread, resource } => {
+                    End::Failed { trouble, unread, outcome, resource } => {
                         turn.came.is_unread = unread;
-                        (Failed::Trouble(trouble), resource)
+                        (Failed::Trouble(trouble, outcome), resource)
                     }
                 }
             }
             Err(failed) => {
                 request.right.settle(Settled::NothingLeft);
-                if matches!(failed, Failed::Trouble(Trouble::Closing)) {
+                if matches!(failed, Failed::Trouble(Trouble::Closing, _)) {
                     return Err(Some(CutReason::Shutdown));
                 }
                 (failed, None)
@@ -240,6 +240,7 @@ fn reason_of_cut(trouble: &Trouble) -> Option<CutReason> {
     match trouble {
         Trouble::Fenced => Some(CutReason::Fenced),
         Trouble::ClientIdle => Some(CutReason::Idle),
+        Trouble::ClientSlow => Some(CutReason::SlowReader),
         _ => None,
     }
 }

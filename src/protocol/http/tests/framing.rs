@@ -145,7 +145,8 @@ fn a_stamp_in_a_trailer_spoils_the_request() {
                        0\r\nfencing_epoch: 7\r\n\r\n";
         let (mut client, mut target, _) = world.sent(request).await;
         assert!(target.is_reset().await, "it was delivered as whole");
-        assert!(client.head().await.starts_with("http/1.1 400 "));
+        let (head, body) = client.answer().await;
+        assert!(head.starts_with("http/1.1 400 ") && body.contains(r#""outcome":"unknown""#), "{head}{body}");
         world.role.until_settled(Settled::Lost).await;
         world.role.until_finished(Kind::Write, Outcome::Unknown).await;
     });

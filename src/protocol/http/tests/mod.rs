@@ -2,6 +2,7 @@
 
 mod fenced;
 mod framing;
+mod hostile;
 mod http2;
 mod long;
 mod sizes;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::super::super::forward::Trouble;
 use super::super::super::refuse;
 use super::super::answer::{self, Fields, Read};
-use super::super::down::{Down, LARGEST_HEAD};
+use super::super::down::{Down, LARGEST_HEAD, MOST_INTERIM, TOO_MANY_INTERIM};
 use super::super::scratch::Scratch;
 use super::exchange::Exchange;
 use crate::fence::Outcome;
@@ -57,7 +57,10 @@ impl Exchange {
                 self.limits.waits_for_upstream(now);
                 return Poll::Pending;
             };
-            self.limits.answers();
+            if !matches!(self.down, Down::Head(_)) {
+                // Interim answers, and a head that comes in pieces, are no answer: they win no time.
+                self.limits.answers();
+            }
             if !self.left {
                 return Poll::Ready(broken("it spoke, or closed, before it was asked"));
             }
@@ -108,7 +111,13 @@ impl Exchange {
                 Read::Head(said) if said.status == 101 => {
                     return broken("it answered 101 to a request that asked for no upgrade");
                 }
-                Read::Head(said) if said.status < 200 => bytes = bytes.slice(said.len..),
+                Read::Head(said) if said.status < 200 => {
+                    self.interim += 1;
+                    if self.interim > MOST_INTERIM {
+                        return broken(TOO_MANY_INTERIM);
+                    }
+                    bytes = bytes.slice(said.len..);
+                }
                 Read::Head(said) => {
                     let (Some(fields), Ok(status)) = (fields, StatusCode::from_u16(said.status)) else {
                         return broken("its answer's head cannot be said in HTTP/2");

@@ -44,6 +44,8 @@ pub struct Exchange {
     /// Whether the upstream takes no more of it; its answer may be there all the same.
     pub(super) deaf: bool,
     pub(super) down: Down,
+    /// How many interim answers there were.
+    pub(super) interim: u32,
     pub(super) stays: bool,
     pub(super) no_answer: bool,
     pub(super) outcome: Outcome,
@@ -81,10 +83,11 @@ impl Exchange {
             finish,
             is_head,
             left,
-            sent: left && body.unread == 0 && body.ahead.is_empty(),
+            sent: left && body.is_all_out(),
             body,
             deaf: false,
             down: Down::Head(Vec::new()),
+            interim: 0,
             stays: false,
             no_answer: false,
             outcome: Outcome::Answered,
@@ -94,6 +97,11 @@ impl Exchange {
             closing,
             _running: write.then(|| Running::on(http)),
         }
+    }
+
+    /// What became of a request that was given up.
+    pub fn outcome_given_up(&self) -> Outcome {
+        if self.left { Outcome::Unknown } else { Outcome::NotApplied }
     }
 
     /// Whether the answer is whole.
@@ -145,10 +153,8 @@ impl Exchange {
     fn give_up(&mut self, trouble: Trouble) -> Trouble {
         drop(self.upstream.take());
         self.given_up = self.right.as_ref().and_then(Right::resource).cloned();
-        match self.left {
-            true => self.settle(Settled::Lost, Outcome::Unknown),
-            false => self.settle(Settled::NothingLeft, Outcome::NotApplied),
-        }
+        let how = if self.left { Settled::Lost } else { Settled::NothingLeft };
+        self.settle(how, self.outcome_given_up());
         if self.left { trouble } else { trouble.before_the_first_byte() }
     }
 
@@ -164,7 +170,7 @@ impl Exchange {
             return Poll::Ready(Trouble::Closing);
         }
         let Some(ticker) = &mut self.ticker else { return Poll::Pending };
-        let deadline = self.limits.deadline(&self.http.listener, self.body.unread > 0, self.sent);
+        let deadline = self.limits.deadline(&self.http.listener, self.body.is_open(), self.sent);
         ticker.poll_late(&mut self.limits.catching_up, now, deadline.0, context).map(|()| deadline.1)
     }
 }

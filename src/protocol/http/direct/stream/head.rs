@@ -52,9 +52,10 @@ pub fn look(head: &Parts, no_body: bool, most_fields: usize) -> Option<Said> {
         }
     }
     said.body = match (length, no_body) {
-        (Some(length), false) => length,
+        (Some(length @ 1..), false) => length,
         (None | Some(0), true) => 0,
-        (None, false) | (Some(_), true) => return None,
+        // Whether trailers follow no body is seen where there is more than a plain stream.
+        (None | Some(0), false) | (Some(_), true) => return None,
     };
     Some(said)
 }

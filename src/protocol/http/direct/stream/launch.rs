@@ -14,6 +14,7 @@ use super::super::idle::Upstream;
 use super::super::scratch::Scratch;
 use super::exchange::Exchange;
 use super::up::Body;
+use crate::fence::Outcome;
 use crate::net::Closing;
 use crate::protocol::right::Settled;
 use crate::protocol::{Kind, Right};
@@ -66,10 +67,10 @@ impl Http {
         // Whoever waits for the answer polls all of this again.
         let mut context = Context::from_waker(Waker::noop());
         if unsent.body.ahead.is_empty()
-            && let Poll::Ready(Err(spoilt)) = unsent.body.poll_ahead(&mut context)
+            && let Poll::Ready(Err(spoilt)) = unsent.body.poll_ahead(&self.names, &mut context)
         {
             self.direct.idle.give_back(upstream, now);
-            return Err(NotSent::Failed(Failed::Trouble(Trouble::Spoilt(spoilt))));
+            return Err(NotSent::Failed(Failed::Trouble(Trouble::Spoilt(spoilt), Outcome::NotApplied)));
         }
         if let Err(refusal) = unsent.right().confirm() {
             self.direct.idle.give_back(upstream, now);

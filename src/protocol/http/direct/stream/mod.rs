@@ -41,7 +41,7 @@ use super::super::body::Answer;
 use super::super::classify::{self, Seen};
 use super::super::client::{Busy, Client};
 use super::super::finish::Finish;
-use super::super::forward::{plain_of, refusal_of, unreachable};
+use super::super::forward::{plain_of, refusal_of, stamp_in_trailer, unreachable};
 use super::super::{Answering, Http};
 use super::failure::Failed;
 use super::scratch::Scratch;
@@ -167,10 +167,13 @@ impl Http {
         let mut refusal = match failed {
             Failed::Refused(refusal) => return self.refused(&seen, &refusal, &client),
             Failed::Unreachable(why) => unreachable(&why),
-            Failed::Trouble(trouble) => match refusal_of(&trouble, &self.listener.upstream) {
-                Some(refusal) => refusal,
-                None => return plain_of(&trouble, &seen.head.method),
-            },
+            Failed::Trouble(trouble, outcome) => {
+                let refusal = refusal_of(&trouble, &self.listener.upstream);
+                match refusal.or_else(|| stamp_in_trailer(&trouble, outcome)) {
+                    Some(refusal) => refusal,
+                    None => return plain_of(&trouble, outcome, &seen.head.method),
+                }
+            }
         };
         // A read has a right to no resource in particular.
         refusal.resource = resource.or_else(|| self.role.resource(&seen.facts()));

@@ -43,7 +43,10 @@ impl Future for Sent {
         let Some((mut exchange, stream, busy)) = self.waiting.take() else { return Poll::Pending };
         let mut answer = match began {
             Ok(part) => begun(exchange, part),
-            Err(trouble) => self.http.stream_failed(stream, Failed::Trouble(trouble), exchange.given_up.take()),
+            Err(trouble) => {
+                let failed = Failed::Trouble(trouble, exchange.outcome_given_up());
+                self.http.stream_failed(stream, failed, exchange.given_up.take())
+            }
         };
         answer.body_mut().keep_busy(busy);
         Poll::Ready(Ok(answer))

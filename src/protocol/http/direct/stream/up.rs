@@ -6,13 +6,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, Bytes};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use tokio::io::AsyncWrite as _;
 use tokio::time::Instant;
 
 use super::super::super::body::Spoilt;
 use super::super::super::forward::Trouble;
+use super::super::super::head::Names;
 use super::super::up::is_shut;
 use super::exchange::Exchange;
 use crate::fence::Outcome;
@@ -31,33 +32,64 @@ pub struct Body {
     pub unread: u64,
     /// What has come and has not left.
     pub ahead: VecDeque<Bytes>,
+    /// The last of it, until its end was seen: trailers may follow, and a stamp among them is to be refused.
+    last: Option<Bytes>,
 }
 
 impl Body {
     /// Of so many bytes.
     pub fn new(from: Incoming, bytes: u64) -> Body {
-        Body { from: Some(from), unread: bytes, ahead: VecDeque::new() }
+        Body { from: Some(from), unread: bytes, ahead: VecDeque::new(), last: None }
+    }
+
+    /// Whether more of it is to come, or its end.
+    pub fn is_open(&self) -> bool {
+        self.unread > 0 || self.last.is_some()
+    }
+
+    /// Whether all of it has left.
+    pub fn is_all_out(&self) -> bool {
+        !self.is_open() && self.ahead.is_empty()
     }
 
     /// Takes what has come, up to [`MOST_AHEAD`]; ready when there is any, or nothing more to come.
-    pub fn poll_ahead(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Spoilt>> {
+    pub fn poll_ahead(&mut self, names: &Names, context: &mut Context<'_>) -> Poll<Result<(), Spoilt>> {
         let mut bytes = 0;
-        while self.unread > 0 && bytes < MOST_AHEAD && self.ahead.len() < MOST_PARTS {
+        while self.is_open() && bytes < MOST_AHEAD && self.ahead.len() < MOST_PARTS {
             let Some(from) = &mut self.from else { return Poll::Ready(Err(Spoilt::Truncated)) };
-            let frame = match Pin::new(from).poll_frame(context) {
+            let frame = match Pin::new(&mut *from).poll_frame(context) {
                 Poll::Ready(Some(Ok(frame))) => frame,
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Err(Spoilt::Client)),
+                Poll::Ready(None) if self.unread == 0 && from.is_end_stream() => {
+                    self.ahead.extend(self.last.take());
+                    break;
+                }
                 // Also RST_STREAM with NO_ERROR, which hyper takes for an orderly end.
                 Poll::Ready(None) => return Poll::Ready(Err(Spoilt::Truncated)),
                 Poll::Pending if self.ahead.is_empty() => return Poll::Pending,
                 Poll::Pending => break,
             };
-            let Ok(data) = frame.into_data() else { return Poll::Ready(Err(Spoilt::Truncated)) };
+            let ended = from.is_end_stream();
+            let data = match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) if has_stamp(&frame, names) => return Poll::Ready(Err(Spoilt::StampInTrailer)),
+                // They are the end; a body of an announced length goes on without them.
+                Err(_) if self.unread == 0 => {
+                    self.ahead.extend(self.last.take());
+                    break;
+                }
+                Err(_) => return Poll::Ready(Err(Spoilt::Truncated)),
+            };
             let Some(unread) = self.unread.checked_sub(data.len() as u64) else {
                 return Poll::Ready(Err(Spoilt::Client));
             };
             self.unread = unread;
             bytes += data.len();
+            if unread == 0 && !ended {
+                self.last.get_or_insert(data);
+                continue;
+            }
+            self.ahead.extend(self.last.take());
             if !data.is_empty() {
                 self.ahead.push_back(data);
             }
@@ -97,6 +129,10 @@ impl Body {
     }
 }
 
+fn has_stamp(frame: &Frame<Bytes>, names: &Names) -> bool {
+    frame.trailers_ref().is_some_and(|trailers| trailers.keys().any(|name| names.is_stamp(name)))
+}
+
 impl Exchange {
     /// Whether nothing more of the request may leave.
     fn is_shut(&self) -> bool {
@@ -107,7 +143,7 @@ impl Exchange {
     pub(super) fn poll_up(&mut self, now: Instant, context: &mut Context<'_>) -> Poll<Result<(), Trouble>> {
         while !self.sent && !self.deaf && self.upstream.is_some() {
             if self.body.ahead.is_empty() {
-                let Poll::Ready(came) = self.body.poll_ahead(context) else {
+                let Poll::Ready(came) = self.body.poll_ahead(&self.http.names, context) else {
                     self.limits.waits_for_client(now);
                     return Poll::Pending;
                 };
@@ -115,7 +151,7 @@ impl Exchange {
                 self.limits.moved(now);
             }
             std::task::ready!(self.poll_send(now, context))?;
-            self.sent = !self.deaf && self.body.unread == 0 && self.body.ahead.is_empty();
+            self.sent = !self.deaf && self.body.is_all_out();
         }
         Poll::Ready(Ok(()))
     }
