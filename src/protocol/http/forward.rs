@@ -207,6 +207,10 @@ impl Flight {
         };
         let (mut head, body) = answer.into_parts();
         let upgraded = head.status == StatusCode::SWITCHING_PROTOCOLS;
+        let stays = match head::stays_after(&head.headers) {
+            Ok(stays) => stays || self.http2,
+            Err(why) => return Begun::Whole(self.fail(Failed::Trouble(Trouble::Broken(why.to_owned())))),
+        };
         let refused = head.headers.get(head::REFUSED).filter(|_| !self.http.strip_refused);
         let passed = refused.and_then(|value| refuse::outcome_of_passed_refusal(value.as_bytes()));
         self.http.names.strip_answer(&mut head.headers, upgraded, self.http.strip_refused);
@@ -223,7 +227,7 @@ impl Flight {
             self.settle(Settled::Answered, outcome);
         }
         let check_end = self.http2 && self.http.mechanisms.keeps(Mechanism::Truncation);
-        let reception = Reception::new(self, body, check_end, no_answer, outcome);
+        let reception = Reception::new(self, body, (check_end, stays), no_answer, outcome);
         if reception.is_over() {
             return Begun::Whole(head.map(|()| Answer::empty()));
         }

@@ -7,6 +7,8 @@ pub const REFUSED: HeaderName = HeaderName::from_static(REFUSED_NAME);
 pub const REFUSED_NAME: &str = "fencing-refused";
 /// The field by which a service ties a request to an epoch.
 const EXPECT_EPOCH: &str = "fencing-expect";
+/// No length has more digits.
+const MOST_DIGITS: usize = 18;
 /// Trailers of these names are ours alone.
 const OURS: &str = "fencing-";
 
@@ -153,6 +155,34 @@ impl Names {
     }
 }
 
+/// Whether the HTTP/1 connection of an answer with this head may carry another request.
+///
+/// # Errors
+/// Where its end can be told in more ways than one: hyper reads such answers in one of them.
+pub fn stays_after(answer: &HeaderMap) -> Result<bool, &'static str> {
+    let mut codings = answer.get_all(header::TRANSFER_ENCODING).iter();
+    let coded = match (codings.next(), codings.next()) {
+        (None, _) => false,
+        (Some(one), None) if one.as_bytes().eq_ignore_ascii_case(b"chunked") => true,
+        _ => return Err("its answer has a Transfer-Encoding other than one `chunked`"),
+    };
+    let mut length = None;
+    for value in answer.get_all(header::CONTENT_LENGTH) {
+        let value = digits(value.as_bytes()).ok_or("its answer's Content-Length is no number")?;
+        if length.replace(value).is_some_and(|other| other != value) {
+            return Err("its answer has two lengths");
+        }
+    }
+    // Where both are there, somebody on the way may have gone by the other one.
+    Ok(!(coded && length.is_some()))
+}
+
+/// A number as RFC 9110 8.6 has it: digits and nothing else.
+pub fn digits(value: &[u8]) -> Option<u64> {
+    let plain = matches!(value.len(), 1..=MOST_DIGITS) && value.iter().all(u8::is_ascii_digit);
+    plain.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
 /// Makes one Cookie field of those that HTTP/2 may have made of it (RFC 9113 8.2.3).
 pub fn join_cookies(headers: &mut HeaderMap) {
     let cookies: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
@@ -296,6 +326,39 @@ mod tests {
             answer,
             headers(&[("connection", "upgrade"), ("upgrade", "websocket"), ("sec-websocket-accept", "x")])
         );
+    }
+
+    #[test]
+    fn an_answer_whose_end_can_be_told_in_two_ways_is_none() {
+        for (fields, stays) in [
+            (&[][..], Ok(true)),
+            (&[("content-length", "3"), ("content-length", "3")], Ok(true)),
+            (&[("transfer-encoding", "Chunked")], Ok(true)),
+            (&[("transfer-encoding", "chunked"), ("content-length", "3")], Ok(false)),
+        ] {
+            assert_eq!(stays_after(&many(fields)), stays, "{fields:?}");
+        }
+        for bad in [
+            &[("content-length", "3"), ("content-length", "4")][..],
+            &[("content-length", "3, 3")],
+            &[("content-length", "+3")],
+            &[("content-length", "")],
+            &[("content-length", "1234567890123456789")],
+            &[("transfer-encoding", "gzip, chunked")],
+            &[("transfer-encoding", "identity"), ("content-length", "3")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+        ] {
+            assert!(stays_after(&many(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    /// As `headers`, with each name as often as it stands there.
+    fn many(fields: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in fields {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
     }
 
     #[test]

@@ -401,6 +401,14 @@ impl Lease {
     pub fn give_back(mut self) {
         self.carries = Carries::Nothing;
     }
+
+    /// Its answer is whole, and an HTTP/1 connection ends with it.
+    pub fn end(mut self) {
+        if let Some(Kind::One((one, _))) = self.kind.take_if(|kind| matches!(kind, Kind::One(_))) {
+            one.link.reset_on_close(false);
+        }
+        self.carries = Carries::Nothing;
+    }
 }
 
 impl Drop for Lease {

@@ -21,6 +21,8 @@ pub struct Reception {
     flight: Option<Flight>,
     body: Incoming,
     check_end: bool,
+    /// Whether its connection may carry another request.
+    stays: bool,
     no_answer: bool,
     outcome: Outcome,
     /// Whether the upstream is what is waited for: a client that is slow is not the upstream's delay.
@@ -30,11 +32,17 @@ pub struct Reception {
 
 impl Reception {
     /// Of a request that is under way, with the body of its answer. `check_end` where hyper would mistake a reset for
-    /// its end; `no_answer` where its status says that the target, behind another proxy, may still be at it; `outcome`
+    /// its end; `stays` where the connection may carry another request; `no_answer` where its status says that the target, behind another proxy, may still be at it; `outcome`
     /// for when it is whole.
-    pub fn new(flight: Flight, body: Incoming, check_end: bool, no_answer: bool, outcome: Outcome) -> Reception {
+    pub fn new(
+        flight: Flight,
+        body: Incoming,
+        (check_end, stays): (bool, bool),
+        no_answer: bool,
+        outcome: Outcome,
+    ) -> Reception {
         let mut reception =
-            Reception { flight: Some(flight), body, check_end, no_answer, outcome, waits: false, broken: false };
+            Reception { flight: Some(flight), body, check_end, stays, no_answer, outcome, waits: false, broken: false };
         if reception.body.is_end_stream() {
             reception.complete();
         }
@@ -98,8 +106,10 @@ impl Reception {
     fn complete(&mut self) {
         let Some(mut flight) = self.flight.take() else { return };
         if flight.upload.was_sent_before_the_answer() || !flight.http.mechanisms.keeps(Mechanism::SentWhole) {
-            if let Some(lease) = flight.lease.take() {
-                lease.give_back();
+            match flight.lease.take() {
+                Some(lease) if self.stays => lease.give_back(),
+                Some(lease) => lease.end(),
+                None => {}
             }
             flight.settle(if self.no_answer { Settled::Lost } else { Settled::Answered }, self.outcome);
         } else {

@@ -2,9 +2,9 @@
 
 use std::mem::MaybeUninit;
 
-use super::super::head::REFUSED_NAME;
+use super::super::head::{REFUSED_NAME, digits};
 use super::fields::Lines;
-use super::request::{MOST_FIELDS, digits, is_of_a_proxy};
+use super::request::{MOST_FIELDS, is_of_a_proxy};
 
 /// What an upstream's bytes begin with.
 pub enum Read {

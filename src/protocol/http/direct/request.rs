@@ -7,14 +7,12 @@ use http::HeaderValue;
 use std::mem::MaybeUninit;
 
 use super::super::classify::{FRAMING_ALIKE, is_grpc_type};
-use super::super::head::Names;
+use super::super::head::{Names, digits};
 use super::fields::{Lines, line};
 use crate::protocol::{Facts, Fields, Party};
 
 /// A head with more fields is not plain.
 pub const MOST_FIELDS: usize = 100;
-/// No length that a plain request announces has more digits.
-const MOST_DIGITS: usize = 18;
 
 /// What a connection's bytes begin with.
 pub enum Read<'a, 'b> {
@@ -131,12 +129,6 @@ fn look(fields: &Lines<'_, '_>) -> Option<Said> {
 /// Whether a field of this name is between two proxies.
 pub fn is_of_a_proxy(name: &str) -> bool {
     name.len() >= 6 && name.as_bytes()[..6].eq_ignore_ascii_case(b"proxy-")
-}
-
-/// A number as RFC 9110 8.6 has it: digits and nothing else.
-pub fn digits(value: &[u8]) -> Option<u64> {
-    let plain = matches!(value.len(), 1..=MOST_DIGITS) && value.iter().all(u8::is_ascii_digit);
-    plain.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
 /// A name or an address, with or without a port.

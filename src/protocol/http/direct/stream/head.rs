@@ -5,9 +5,9 @@ use http::request::Parts;
 use http::{Method, Version};
 
 use super::super::super::classify::{FRAMING_ALIKE, is_grpc_type};
-use super::super::super::head::Names;
+use super::super::super::head::{Names, digits};
 use super::super::fields::line;
-use super::super::request::{digits, is_of_a_proxy, is_plain_host, is_plain_target};
+use super::super::request::{is_of_a_proxy, is_plain_host, is_plain_target};
 use super::Stream;
 use crate::protocol::{Facts, Fields};
 
