@@ -1,175 +1,179 @@
-//! Clients that mean harm, or are broken: more frames, streams and half heads than anybody needs. Memory stays bounded,
-//! and a good client is answered meanwhile.
+//! Clients that mean harm, or are broken: more frames, streams, half heads and unread answers than anybody needs. Memory
+//! stays bounded, the bad one is cut and counted, and a good client is answered meanwhile.
+//!
+//! `cargo test --test hostile -- --nocapture --test-threads 1` prints the table of memory and waiting times;
+//! `EPOCHGATE_TESTED` names another binary, `EPOCHGATE_REQUESTS` how many go over one connection.
 
 #![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
 
+#[path = "../support/mod.rs"]
 mod support;
+
+mod beside;
+mod frames;
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use beside::{Attacked, beside_a_good_client};
+use frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS, PING, PRIORITY, RESET, SETTINGS, WINDOW_UPDATE, begin, flood,
+    frame, get, put,
+};
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use support::client::{self, Connection};
-use support::memory::most_memory;
+use support::memory::memory;
 use support::process::{LONG, eventually};
-use support::world::{Sidecar, World};
+use support::world::World;
 
 const MEBIBYTE: usize = 1024 * 1024;
-/// So much more memory than before may be in use at the end.
-const ALLOWED: usize = 64 * MEBIBYTE;
-
-const HEADERS: u8 = 1;
-const RESET: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const CONTINUATION: u8 = 9;
-const END_HEADERS: u8 = 4;
-
-/// One HTTP/2 frame.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    let mut frame = vec![length[1], length[2], length[3], kind, flags];
-    frame.extend(stream.to_be_bytes());
-    frame.extend(payload);
-    frame
-}
-
-/// The head of a stamped PUT of `/`, in HPACK without a table.
-fn head(stamp: &str) -> Vec<u8> {
-    let mut block = vec![0x02, 3, b'P', b'U', b'T', 0x86, 0x84, 0x01, 1, b'a', 0x00, 13];
-    block.extend(b"fencing-epoch");
-    // Shorter than what would need a second byte.
-    block.push(u8::try_from(stamp.len()).ok().filter(|length| *length < 127).unwrap());
-    block.extend(stamp.as_bytes());
-    block
-}
-
-/// Speaks HTTP/2 by hand: sends what `next` gives until that is all, the other side ends the connection, or takes
-/// nothing for a while. Returns how many bytes went out, and whether the other side ended it.
-fn flood(to: SocketAddr, mut next: impl FnMut(u32) -> Option<Vec<u8>>) -> (usize, bool) {
-    let mut stream = TcpStream::connect(to).unwrap();
-    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
-    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(3))).unwrap();
-    let mut sent = 0;
-    for number in 0.. {
-        let Some(frames) = next(number) else { break };
-        match stream.write_all(&frames) {
-            Ok(()) => sent += frames.len(),
-            Err(error) => {
-                let full = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
-                return (sent, !full);
-            }
-        }
-    }
-    // It may have been ended while the last frames were on their way.
-    stream.set_read_timeout(Some(Duration::from_secs(3))).unwrap();
-    let mut heard = [0; 4096];
-    let ended = loop {
-        match stream.read(&mut heard) {
-            Ok(0) => break true,
-            Ok(_) => {}
-            Err(error) => break !matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut),
-        }
-    };
-    (sent, ended)
-}
-
-/// A guard with an open epoch, its stamp, and somebody who writes in order while `attack` goes on.
-fn under_attack(what: &str, attack: impl FnOnce(&Sidecar, &str) + Send) {
-    let mut world = World::embedded();
-    let limits = "limits: { header_timeout: 1s, body_idle_timeout: 1s }";
-    let mut guard = world.guard("guard").hasty().listener(limits).start();
-    let (one, stamp) = world.elect("orders-a");
-    guard.await_open(&one);
-    assert_eq!(guard.put("/first", &stamp).status, 200);
-    let id = guard.process().id();
-    let before = most_memory(id);
-    let mut slowest = Duration::ZERO;
-    let mut answered = 0;
-    thread::scope(|scope| {
-        let attacker = scope.spawn(|| attack(&guard, &stamp));
-        loop {
-            let began = Instant::now();
-            assert_eq!(guard.put("/good", &stamp).status, 200, "{what}");
-            slowest = slowest.max(began.elapsed());
-            answered += 1;
-            if attacker.is_finished() {
-                attacker.join().unwrap();
-                break;
-            }
-        }
-    });
-    let more = most_memory(id).saturating_sub(before);
-    println!("{what}: {answered} good writes, the slowest {slowest:?}; {} KiB more memory", more / 1024);
-    assert!(more < ALLOWED, "{what}: {} MiB more than before", more / MEBIBYTE);
-    // Whatever became of the rest: the next epoch opens, and nothing of the old one comes after it.
-    let (_, next) = world.elect("orders-b");
-    let opened = eventually_written(&guard, &next);
-    assert_eq!(opened, 200);
-    assert_eq!(guard.put("/late", &stamp).refused(), Some("stale_epoch"));
-    world.upstream.assert_epochs_never_decrease();
-}
-
-/// The status of a write of the next epoch, which may be held for as long as lost writes count.
-fn eventually_written(guard: &Sidecar, stamp: &str) -> u16 {
-    client::request(guard.address, "PUT", "/next", &[("Fencing-Epoch", stamp)], b"x").unwrap().status
-}
+const LIMITS: &str = "header_timeout: 1s, body_idle_timeout: 1s, answer_idle_timeout: 1s";
 
 #[test]
 fn streams_that_are_opened_and_reset_at_once() {
-    under_attack("rapid reset", |guard, stamp| {
-        let (block, cancelled) = (head(stamp), 8_u32.to_be_bytes());
-        let (sent, ended) = flood(guard.address, |number| {
+    beside_a_good_client("HTTP/2 rapid reset: 20,000 streams", LIMITS, |guard| {
+        let (block, cancelled) = (put(guard.stamp), 8_u32.to_be_bytes());
+        let sent = flood(guard.guard, &[], true, |number| {
             let stream = 2 * number + 1;
             (number < 20_000)
                 .then(|| [frame(HEADERS, END_HEADERS, stream, &block), frame(RESET, 0, stream, &cancelled)].concat())
         });
-        println!("rapid reset: {sent} bytes, ended by the guard: {ended}");
+        assert!(sent.ended, "{sent:?}");
+        guard.await_cuts("flood", 1);
     });
 }
 
 #[test]
 fn a_head_that_never_ends() {
-    under_attack("CONTINUATION flood", |guard, stamp| {
-        let mut field = vec![0x00, 1, b'x', 0x7f, 0x81, 0x7e];
-        field.resize(field.len() + 16_000 + 128, b'y');
-        field.truncate(16_000);
-        let block = head(stamp);
-        let (sent, ended) = flood(guard.address, |number| match number {
+    beside_a_good_client("CONTINUATION flood: one head of 64 MB", LIMITS, |guard| {
+        let field = [0x00, 1, b'x', 1, b'y'].repeat(3_200);
+        let block = put(guard.stamp);
+        let sent = flood(guard.guard, &[], true, |number| match number {
             0 => Some(frame(HEADERS, 0, 1, &block)),
             _ if number < 4000 => Some(frame(CONTINUATION, 0, 1, &field)),
             _ => None,
         });
-        println!("CONTINUATION flood: {sent} bytes, ended by the guard: {ended}");
-        assert!(ended && sent < 16 * MEBIBYTE, "{sent} bytes of one head were taken");
+        assert!(sent.ended && sent.bytes < 16 * MEBIBYTE, "{sent:?} of one head were taken");
+        guard.await_cuts("flood", 1);
+    });
+}
+
+/// One field of 4 kB goes into the table, and each head refers to it four thousand times: 16 MB in 4 kB.
+#[test]
+fn heads_that_grow_when_they_are_unpacked() {
+    beside_a_good_client("HPACK bomb: 200 heads of 16 MB each", LIMITS, |guard| {
+        let mut first = put(guard.stamp);
+        // Into the table: a name of one byte, a value of 4000.
+        first.extend([0x40, 1, b'x', 0x7f, 0xa1, 0x1e]);
+        first.extend(std::iter::repeat_n(b'y', 4000));
+        let mut bomb = put(guard.stamp);
+        bomb.extend(std::iter::repeat_n(0xbe, 4000));
+        let sent = flood(guard.guard, &[], true, |number| match number {
+            0 => Some(frame(HEADERS, END_HEADERS | END_STREAM, 1, &first)),
+            _ if number <= 200 => Some(frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &bomb)),
+            _ => None,
+        });
+        println!("HPACK bomb: {sent:?}");
     });
 }
 
 #[test]
-fn questions_whose_answers_nobody_reads() {
-    for (what, kind, payload) in [("PING flood", PING, &[0; 8][..]), ("SETTINGS flood", SETTINGS, &[])] {
-        under_attack(what, |guard, _| {
-            let many = frame(kind, 0, 0, payload).repeat(1000);
-            let (sent, ended) = flood(guard.address, |number| (number < 1000).then(|| many.clone()));
-            println!("{what}: {sent} bytes, ended by the guard: {ended}");
+fn frames_that_ask_for_nothing() {
+    let update = frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes());
+    for (what, one) in [
+        ("PING", frame(PING, 0, 0, &[0; 8])),
+        ("SETTINGS", frame(SETTINGS, 0, 0, &[])),
+        ("PRIORITY", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 7])),
+        ("WINDOW_UPDATE", update),
+        ("unknown frame", frame(0xbe, 0, 1, b"?")),
+    ] {
+        for reads in [true, false] {
+            let what = format!("{what} flood{}", if reads { "" } else { ", answers unread" });
+            beside_a_good_client(&what, LIMITS, |guard| {
+                let many = one.repeat(1000);
+                let sent = flood(guard.guard, &[], reads, |number| (number < 1000).then(|| many.clone()));
+                assert!(sent.ended, "{what}: {sent:?}");
+                guard.await_cuts("flood", 1);
+            });
+        }
+    }
+}
+
+#[test]
+fn bodies_in_frames_of_nothing() {
+    for (what, payload) in [("empty DATA flood", &b""[..]), ("DATA flood of single bytes", b"x")] {
+        beside_a_good_client(what, "body_idle_timeout: 60s", |guard| {
+            let block = put(guard.stamp);
+            let many = frame(DATA, 0, 1, payload).repeat(1000);
+            let sent = flood(guard.guard, &[], true, |number| match number {
+                0 => Some(frame(HEADERS, END_HEADERS, 1, &block)),
+                _ if number < 1000 => Some(many.clone()),
+                _ => None,
+            });
+            println!("{what}: {sent:?}");
+            if payload.is_empty() {
+                assert!(sent.ended, "{sent:?}");
+                guard.await_cuts("flood", 1);
+            }
         });
     }
+}
+
+/// Windows of no bytes: `SETTINGS_INITIAL_WINDOW_SIZE`.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
+
+/// Asks for so many large answers on one connection.
+fn ask(stream: &mut TcpStream, count: u32) {
+    let block = get("/large");
+    for number in 0..count {
+        stream.write_all(&frame(HEADERS, END_HEADERS | END_STREAM, 2 * number + 1, &block)).unwrap();
+    }
+}
+
+#[test]
+fn answers_for_which_there_is_no_window() {
+    const CONNECTIONS: u32 = 20;
+    beside_a_good_client("HTTP/2 window stall: 20 × 50 answers of 16 MiB", LIMITS, |guard| {
+        let stalled: Vec<TcpStream> = (0..CONNECTIONS)
+            .map(|_| {
+                let mut stream = begin(guard.guard, &NO_WINDOW);
+                ask(&mut stream, 50);
+                stream
+            })
+            .collect();
+        guard.await_cuts("slow_reader", u64::from(CONNECTIONS / 2));
+        drop(stalled);
+    });
+}
+
+#[test]
+fn windows_that_open_by_a_byte() {
+    beside_a_good_client("HTTP/2 windows of one byte", LIMITS, |guard| {
+        let (block, byte) = (get("/large"), 1_u32.to_be_bytes());
+        let many = frame(WINDOW_UPDATE, 0, 1, &byte).repeat(100);
+        let sent = flood(guard.guard, &NO_WINDOW, true, |number| match number {
+            0 => Some(frame(HEADERS, END_HEADERS | END_STREAM, 1, &block)),
+            _ if number < 1000 => Some(many.clone()),
+            _ => None,
+        });
+        assert!(sent.ended, "{sent:?}");
+        guard.await_cuts("flood", 1);
+    });
 }
 
 #[test]
 fn heads_and_bodies_that_come_a_byte_at_a_time() {
     const SLOW: usize = 150;
-    under_attack("slow clients", |guard, stamp| {
-        let length = ["Content-Length", "1000"];
+    beside_a_good_client("slowloris: 150 heads, 150 bodies", LIMITS, |guard| {
         let mut slow: Vec<Connection> = (0..2 * SLOW)
             .map(|number| {
-                let mut client = Connection::open(guard.address).unwrap();
+                let mut client = Connection::open(guard.guard).unwrap();
                 if number < SLOW {
                     client.send(b"PUT /slow HTTP/1.1\r\nHost: a\r\nX-Slow: ").unwrap();
                 } else {
-                    let head = [(length[0], length[1]), ("Fencing-Epoch", stamp)];
+                    let head = [("Content-Length", "1000"), ("Fencing-Epoch", guard.stamp)];
                     client.send_head("PUT", "/slow", &head).unwrap();
                 }
                 client
@@ -181,9 +185,136 @@ fn heads_and_bodies_that_come_a_byte_at_a_time() {
             slow.iter_mut().take(SLOW).for_each(|client| drop(client.send(b"y")));
             thread::sleep(Duration::from_millis(100));
         }
-        eventually("every slow client was cut", LONG, || {
-            slow.iter_mut()
-                .all(|client| !matches!(client.receive(), Err(error) if error.kind() == io::ErrorKind::WouldBlock))
+        eventually("every slow client was cut", LONG, || slow.iter_mut().all(has_ended));
+        guard.await_cuts("header_timeout", SLOW as u64);
+        guard.await_cuts("idle", SLOW as u64);
+    });
+}
+
+/// Whether the connection has ended, or says something.
+fn has_ended(client: &mut Connection) -> bool {
+    !matches!(client.receive(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+}
+
+#[test]
+fn answers_that_nobody_reads() {
+    const SLOW: usize = 150;
+    beside_a_good_client("slow reading: 150 answers of 16 MiB", LIMITS, |guard| {
+        let slow: Vec<TcpStream> = (0..SLOW)
+            .map(|_| {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_recv_buffer_size(4096).unwrap();
+                socket.connect(&guard.guard.into()).unwrap();
+                let mut client = TcpStream::from(socket);
+                client.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+                client
+            })
+            .collect();
+        // The target gives some of them up first, where it is slow: their clients were told so.
+        guard.await_cuts("slow_reader", SLOW as u64 / 2);
+        drop(slow);
+    });
+}
+
+/// Requests on one connection: 20,000, or as many as the environment says.
+#[test]
+fn a_connection_that_never_ends() {
+    const AT_ONCE: usize = 100;
+    let count = std::env::var("EPOCHGATE_REQUESTS").ok().and_then(|count| count.parse().ok()).unwrap_or(20_000);
+    beside_a_good_client(&format!("{count} pipelined requests on one connection"), LIMITS, |guard| {
+        let request =
+            format!("GET /none HTTP/1.1\r\nHost: a\r\nFencing-Epoch: {}\r\n\r\n", guard.stamp).repeat(AT_ONCE);
+        let mut stream = TcpStream::connect(guard.guard).unwrap();
+        stream.set_read_timeout(Some(LONG)).unwrap();
+        let mut reading = stream.try_clone().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                for _ in 0..count / AT_ONCE {
+                    stream.write_all(request.as_bytes()).unwrap();
+                }
+            });
+            let (mut answers, mut space) = (0, vec![0; 64 * 1024]);
+            // Every answer has one such line, which may come in two pieces.
+            let (mark, mut kept) = (&b"HTTP/1.1 "[..], 0);
+            while answers < count / AT_ONCE * AT_ONCE {
+                let read = reading.read(&mut space[kept..]).unwrap();
+                assert_ne!(read, 0, "it ended after {answers} answers");
+                let filled = kept + read;
+                answers += space[..filled].windows(mark.len()).filter(|window| *window == mark).count();
+                let rest = (mark.len() - 1).min(filled);
+                space.copy_within(filled - rest..filled, 0);
+                kept = rest;
+            }
         });
+    });
+}
+
+/// Lets a process open so many descriptors.
+fn allow_descriptors(id: u32, count: u64) {
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw).expect("a process has an id");
+    let limit = Rlimit { current: Some(count), maximum: getrlimit(Resource::Nofile).maximum };
+    prlimit(Some(pid), Resource::Nofile, limit).expect("the limit of a child can be set");
+}
+
+#[test]
+fn nine_and_a_half_thousand_connections() {
+    let most = getrlimit(Resource::Nofile).maximum.unwrap_or(20_000);
+    let count = usize::try_from(most).unwrap().saturating_sub(500).min(9_500);
+    let own = u32::try_from(rustix::process::getpid().as_raw_nonzero().get()).unwrap();
+    allow_descriptors(own, most);
+    let mut world = World::embedded();
+    let mut guard = world.guard("guard").listener("limits: { idle_timeout: 10m }").start();
+    let id = guard.process().id();
+    allow_descriptors(id, most);
+    let (one, stamp) = world.elect("orders-a");
+    guard.await_open(&one);
+    assert_eq!(guard.put("/first", &stamp).status, 200);
+    let before = memory(id);
+    let mut crowd: Vec<Connection> = (0..count).map(|_| Connection::open(guard.address).unwrap()).collect();
+    for client in &mut crowd {
+        assert_eq!(client.request("GET", "/none", &[], b"").unwrap().status, 404);
+    }
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let asked = Instant::now();
+            assert_eq!(guard.put("/good", &stamp).status, 200);
+            asked.elapsed()
+        })
+        .collect();
+    times.sort_unstable();
+    let each = memory(id).saturating_sub(before) / count;
+    println!("{count} idle connections: {each} bytes each; a write on a new one beside them: p99 {:.2?}", times[198]);
+    assert!(each < 64 * 1024, "{each} bytes for an idle connection");
+}
+
+/// A connection from an address of this machine's that is not the usual one.
+fn from(host: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let address: SocketAddr = format!("{host}:0").parse().unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    socket.into()
+}
+
+#[test]
+fn one_address_does_not_take_every_connection() {
+    let mut world = World::embedded();
+    let limits = "limits: { connections: 40, connections_per_peer: 10 }";
+    let guard = world.guard("guard").listener(limits).start();
+    let (one, stamp) = world.elect("orders-a");
+    guard.await_open(&one);
+    let attacked = Attacked { guard: guard.address, admin: guard.admin, stamp: &stamp };
+    let crowd: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(guard.address).unwrap()).collect();
+    attacked.await_cuts("limit", 90);
+    for _ in 0..4 {
+        let mut other = from("127.0.0.2", guard.address);
+        write!(other, "PUT /a HTTP/1.1\r\nHost: a\r\nConnection: close\r\nFencing-Epoch: {stamp}\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        other.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+    }
+    drop(crowd);
+    eventually("its places are free again", LONG, || {
+        client::request(guard.address, "PUT", "/b", &[("Fencing-Epoch", &stamp)], b"x").is_ok()
     });
 }

@@ -2,11 +2,20 @@
 
 use std::fs;
 
+/// The memory that it has in use, in bytes.
+pub fn memory(id: u32) -> usize {
+    status(id, "VmRSS:")
+}
+
 /// The most memory that it has ever had in use, in bytes.
 pub fn most_memory(id: u32) -> usize {
+    status(id, "VmHWM:")
+}
+
+fn status(id: u32, of: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    let kilobytes = peak.and_then(|peak| peak.trim().trim_end_matches(" kB").parse::<usize>().ok());
+    let value = status.lines().find_map(|line| line.strip_prefix(of));
+    let kilobytes = value.and_then(|value| value.trim().trim_end_matches(" kB").parse::<usize>().ok());
     kilobytes.expect("Linux says it of a running process") * 1024
 }
 
