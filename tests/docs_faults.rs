@@ -32,7 +32,7 @@ fn is_there(test: &str) -> bool {
             return table.contains(&format!(", {name}: "));
         }
         (path, _) if path.starts_with("src/") => (path.into(), function.to_owned()),
-        ("chaos", _) => ("tests/chaos/main.rs".into(), function.to_owned()),
+        ("chaos" | "hostile", _) => (format!("tests/{file}/main.rs").into(), function.to_owned()),
         (path, _) => (format!("tests/{path}.rs").into(), function.to_owned()),
     };
     let source = fs::read_to_string(top().join(file)).unwrap_or_default();
