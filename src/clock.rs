@@ -8,7 +8,7 @@ pub trait Clock: Send + Sync {
     /// counted on it.
     fn now(&self) -> Moment;
 
-    /// Now, on the wall clock. For people only: no decision depends on it.
+    /// Now, on the wall clock: for people, and for how old a signature is. No other decision depends on it.
     fn wall(&self) -> jiff::Timestamp;
 }
 

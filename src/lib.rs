@@ -16,6 +16,7 @@
 //! | [`control`] | one thread: session, floor file, handoffs, candidacies | coordinator, `fence` |
 //! | [`mailbox`] | plain messages between control and the workers | `fence` |
 //! | [`worker`] | one a core: listeners, gates, connections | roles, protocols |
+//! | [`signing`] | the keys of signed stamps: sign, verify | `fence`, `config` |
 //! | [`guard`], [`stamp`] | the two roles: facts in, decision out ([`roles`]: what they share) | `protocol`, `fence` |
 //! | [`protocol`] | what a protocol asks of a role, and the right to send a write; HTTP | `fence` |
 //! | [`net`] | sockets | `peer` |
@@ -61,6 +62,7 @@ pub mod reload;
 pub mod roles;
 pub mod rules;
 pub mod run;
+pub mod signing;
 pub mod stamp;
 pub mod state_dir;
 pub mod tls;

@@ -11,6 +11,7 @@ use crate::config::resolved::Listener;
 use crate::fence::gate::Order;
 use crate::fence::tenure::Standing;
 use crate::fence::{Epoch, Moment, Resource};
+use crate::signing::Keys;
 use crate::tls::Sides;
 
 /// A gate's number: its place in the process's list of (target, resource) pairs, the same in every worker.
@@ -77,6 +78,8 @@ pub struct Renewal {
     pub listener: Arc<Listener>,
     /// What its sessions are made with.
     pub sides: Sides,
+    /// The keys of its signed stamps.
+    pub signatures: Option<Arc<Keys>>,
     /// Whether its settings are others: connections that are there finish what is in flight, and end. Where only its
     /// certificates are, they stay.
     pub replaced: bool,

@@ -39,8 +39,7 @@ use crate::net::listen::{BindError, Bound, Socket, bind_at};
 use crate::net::unix::Name;
 use crate::reload::{self, Origin, Reloader};
 use crate::state_dir::{FloorEvent, FloorWriter, StateDir, StateError};
-use crate::tls::Sides;
-use crate::worker::setup::{gates_of, stamped_by};
+use crate::worker::setup::{Trust, gates_of, stamped_by};
 use crate::worker::{self, ListenerSetup, WorkerSetup, over_http};
 
 /// A floor file that could not be written is tried again after so long.
@@ -189,8 +188,8 @@ impl Instance {
         let audit = Arc::new(Audit::start(&config.audit, Arc::clone(&world.clock), metrics.audit_records_dropped())?);
         let history = config.history.as_deref().map(open_history).transpose()?;
         let events = sinks(&metrics, &audit, history.as_ref());
-        let sides = reload::sides(&config, world.clock.wall()).map_err(RunError::Trust)?;
-        for (listener, sides) in config.listeners.iter().zip(&sides) {
+        let trust = reload::trust(&config, world.clock.wall()).map_err(RunError::Trust)?;
+        for (listener, (sides, _)) in config.listeners.iter().zip(&trust) {
             metrics.show_certificates(&listener.name, &sides.expiries);
         }
         let floors = open_floors(&config, &world)?;
@@ -208,7 +207,7 @@ impl Instance {
         let (to_control, from_workers) = mpsc::unbounded_channel();
         let standing = Arc::new(Standing::new(world.mechanisms));
         let mut workers = Vec::new();
-        let (sockets, names_of_sockets) = per_worker(bound, &sides, config.workers);
+        let (sockets, names_of_sockets) = per_worker(bound, &trust, config.workers);
         for (number, sockets) in sockets.into_iter().enumerate() {
             let setup = WorkerSetup {
                 id: WorkerId(number),
@@ -486,15 +485,15 @@ fn bind_all(config: &Config) -> Result<Vec<(Arc<Listener>, Bound)>, RunError> {
 }
 
 /// A listener as one worker is given it: its socket, and what its sessions are made with.
-type Share = (Arc<Listener>, Socket, Sides);
+type Share = (Arc<Listener>, Socket, Trust);
 
 /// The share of each worker, and the names of unix sockets.
-fn per_worker(bound: Vec<(Arc<Listener>, Bound)>, sides: &[Sides], workers: usize) -> (Vec<Vec<Share>>, Vec<Name>) {
+fn per_worker(bound: Vec<(Arc<Listener>, Bound)>, trust: &[Trust], workers: usize) -> (Vec<Vec<Share>>, Vec<Name>) {
     let mut mine: Vec<Vec<Share>> = (0..workers).map(|_| Vec::new()).collect();
     let mut names = Vec::new();
-    for ((listener, bound), sides) in bound.into_iter().zip(sides) {
+    for ((listener, bound), trust) in bound.into_iter().zip(trust) {
         for (worker, socket) in mine.iter_mut().zip(bound.sockets) {
-            worker.push((Arc::clone(&listener), socket, sides.clone()));
+            worker.push((Arc::clone(&listener), socket, trust.clone()));
         }
         names.extend(bound.name);
     }
@@ -504,10 +503,10 @@ fn per_worker(bound: Vec<(Arc<Listener>, Bound)>, sides: &[Sides], workers: usiz
 /// One worker's listeners: its socket of each, and the protocol that serves it.
 fn listeners(shares: Vec<Share>, config: &Config, world: &World, metrics: &Metrics) -> Vec<ListenerSetup> {
     let header: http::HeaderName = config.header.parse().expect("a resolved configuration has a header name");
-    let set_up = |(listener, socket, sides): Share| {
+    let set_up = |(listener, socket, trust): Share| {
         let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
         let protocol = over_http(header.clone(), Arc::clone(&world.clock), world.mechanisms);
-        ListenerSetup::on(socket, listener, meters, protocol, sides)
+        ListenerSetup::on(socket, listener, meters, protocol, trust)
     };
     shares.into_iter().map(set_up).collect()
 }

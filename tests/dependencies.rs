@@ -18,6 +18,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("config", &["fence", "rules", "protocol::Kind"]),
     // Certificates and keys.
     ("tls", &["config", "peer"]),
+    // Keys, of a listener's settings and for a stamp.
+    ("signing", &["fence", "config"]),
     // Bytes and connections.
     ("net", &["fence", "clock", "config", "peer", "tls"]),
     ("protocol", &["fence", "clock", "config", "net", "peer", "rules"]),
@@ -32,16 +34,19 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
     ("log", &["fence", "clock", "config", "lines"]),
     // The data side: workers, and the roles in them.
-    ("mailbox", &["fence", "clock", "config", "event", "peer", "tls"]),
+    ("mailbox", &["fence", "clock", "config", "event", "peer", "signing", "tls"]),
     ("demo", &["*"]),
     ("roles", &["fence", "clock", "config", "event", "peer", "protocol", "rules"]),
-    ("guard", &["fence", "clock", "config", "event", "mailbox", "metrics", "peer", "protocol", "roles", "rules"]),
-    ("stamp", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules"]),
+    (
+        "guard",
+        &["fence", "clock", "config", "event", "mailbox", "metrics", "peer", "protocol", "roles", "rules", "signing"],
+    ),
+    ("stamp", &["fence", "clock", "config", "event", "mailbox", "metrics", "protocol", "roles", "rules", "signing"]),
     (
         "worker",
         &[
             "fence", "clock", "config", "event", "guard", "mailbox", "metrics", "net", "peer", "protocol", "roles",
-            "rules", "stamp", "tls",
+            "rules", "signing", "stamp", "tls",
         ],
     ),
     // The control side.

@@ -4,6 +4,11 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use ::epochgate::config::resolved::{SignatureKey, Signatures};
+use ::epochgate::fence::Stamp;
+use ::epochgate::signing::{Keys, Subject};
 
 use crate::callgrind::{self, Cost, Sending};
 use crate::running::{Running, Wrap};
@@ -11,6 +16,11 @@ use crate::shape::Shape;
 use crate::support::client;
 use crate::support::ports;
 use crate::support::process::{LONG, Launch, eventually_some};
+
+/// Thirty-two bytes in base64.
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+/// How old a signature may be.
+const WINDOW: Duration = Duration::from_secs(300);
 
 /// Which of the two.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -45,12 +55,14 @@ pub struct Setup {
     pub wrap: Option<(Role, Wrap)>,
     /// The program of the guard where its gate is compiled out.
     pub ungated: Option<PathBuf>,
+    /// Whether the stamp signs, and the guard takes nothing unsigned.
+    pub signed: bool,
 }
 
 impl Setup {
     /// Nothing out of the ordinary.
     pub fn of(shape: &Shape) -> Setup {
-        Setup { shape: shape.clone(), resources: 0, led: Vec::new(), wrap: None, ungated: None }
+        Setup { shape: shape.clone(), resources: 0, led: Vec::new(), wrap: None, ungated: None, signed: false }
     }
 }
 
@@ -58,6 +70,8 @@ impl Setup {
 pub struct Pair {
     guard: Side,
     stamp: Side,
+    /// Where it is, if stamps are signed.
+    key: Option<PathBuf>,
 }
 
 /// One of the two processes.
@@ -71,11 +85,15 @@ pub struct Side {
 impl Pair {
     /// Starts both, and waits until writes are admitted.
     pub fn start(folder: &Path, setup: &Setup) -> Pair {
+        let key = setup.signed.then(|| folder.join("k1.key"));
+        if let Some(file) = &key {
+            fs::write(file, KEY).expect("it is in a temporary folder");
+        }
         let mut guard = side(folder, Role::Guard, setup);
         guard.process.await_words("joined", LONG);
         let mut stamp = side(folder, Role::Stamp, setup);
         stamp.process.await_words("admin side listening", LONG);
-        let pair = Pair { guard, stamp };
+        let pair = Pair { guard, stamp, key };
         pair.stamp_of("orders");
         pair
     }
@@ -106,10 +124,23 @@ impl Pair {
     /// What its writes carry, each field with its line end.
     pub fn fields(&self, role: Role) -> String {
         match role {
-            Role::Guard => format!("Fencing-Epoch: {}\r\n", self.stamp_of("orders")),
+            Role::Guard => format!("Fencing-Epoch: {}\r\n", self.signed(self.stamp_of("orders"))),
             // As many fields as the others get; the stamp adds its own.
             Role::Stamp => "X-Epoch: 7\r\n".to_owned(),
         }
+    }
+
+    /// The stamp with a signature, where that is wanted. It is good for as long as a run takes: to a guard each request
+    /// costs the same, whether it has seen its signature before or not.
+    fn signed(&self, stamp: String) -> String {
+        let Some(file) = self.key.clone() else { return stamp };
+        let keys = vec![SignatureKey { kid: "k1".parse().expect("an id"), file }];
+        let settings = Signatures { keys, window: WINDOW, required: true };
+        let keys = Keys::load(&settings).expect("it is a key");
+        let read = Stamp::parse(stamp.as_bytes()).expect("a leader has a stamp");
+        let subject = Subject::of(&read, "PUT", "/orders/7").expect("a leader's stamp is whole");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("it is after 1970").as_secs();
+        format!("{stamp}{}", keys.sign(&subject, now))
     }
 
     /// One of the two.
@@ -151,7 +182,7 @@ listeners:
     listen: {listen}
     upstream: {{ url: \"http://{upstream}\", version: {version} }}
     resource: orders
-{rules}{campaign}    limits: {{ idle_timeout: 1h }}
+{signatures}{rules}{campaign}    limits: {{ idle_timeout: 1h }}
 workers: {workers}
 admin: {{ listen: {admin} }}
 audit: {{ output: {own}/audit.jsonl }}
@@ -160,6 +191,15 @@ audit: {{ output: {own}/audit.jsonl }}
         more = match setup.resources {
             0 => String::new(),
             count => format!(", \"many/{{0..{}}}\": {{}}", count - 1),
+        },
+        signatures = match (setup.signed, role) {
+            (false, _) => String::new(),
+            (true, role) => {
+                let window =
+                    if role == Role::Guard { format!(", window: {}s", WINDOW.as_secs()) } else { String::new() };
+                let key = folder.join("k1.key");
+                format!("    signatures: {{ keys: [ {{ kid: k1, file: {} }} ]{window} }}\n", key.display())
+            }
         },
         rules = match setup.resources {
             0 => "",

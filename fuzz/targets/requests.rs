@@ -39,7 +39,17 @@ fn rules(more: Option<Rule>) -> Rules {
 fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head) -> Facts<'a> {
     let grpc = head.0.iter().any(|(name, value)| name == "content-type" && value.starts_with(b"application/grpc"));
     let peer = "127.0.0.1:1".parse().expect("an address");
-    Facts { method, path, fields: head, upgrade: false, grpc, peer, names: None, binding: Binding::default() }
+    Facts {
+        method,
+        path,
+        target: path,
+        fields: head,
+        upgrade: false,
+        grpc,
+        peer,
+        names: None,
+        binding: Binding::default(),
+    }
 }
 
 /// The input: method, path, and a field a line.

@@ -173,6 +173,8 @@ forms! {
     Endpoint -> Origin, "endpoint URL", "a URL such as http://127.0.0.1:2379", Some("^https?://[^/?#@]+/?$"), false, units::origin;
     /// A writer's id.
     Id -> fence::WriterId, "id", "an id such as orders-a", WORD, false, id;
+    /// The name of a key.
+    KeyId -> fence::KeyId, "key id", "a key id such as k1", Some("^[A-Za-z0-9._-]{1,32}$"), false, key_id;
     /// The name of a listener or a target.
     Name -> String, "name", "a name such as orders-guard", WORD, false, name;
     /// A resource's name.
@@ -261,6 +263,10 @@ fn server_name(text: &str) -> Result<String, Unfit> {
 
 fn id(text: &str) -> Result<fence::WriterId, Unfit> {
     text.parse().map_err(|error: fence::term::NotAWriterId| Unfit::new("is no id", error.to_string()))
+}
+
+fn key_id(text: &str) -> Result<fence::KeyId, Unfit> {
+    text.parse().map_err(|error: fence::signature::NotAKeyId| Unfit::new("is no key id", error.to_string()))
 }
 
 fn name(text: &str) -> Result<String, Unfit> {
@@ -378,6 +384,7 @@ mod tests {
             ("server name", vec!["db", "10.0.0.1", "::1"], vec!["", "a b", "a:80"]),
             ("endpoint URL", vec!["http://a", "https://a"], vec!["a:2379"]),
             ("id", vec!["orders-a"], vec!["", "a/b"]),
+            ("key id", vec!["k1", "2026-11.a_b", "-"], vec!["", "k 1", "k/1", "a-name-of-more-than-thirty-two-byt"]),
             ("name", vec!["orders-guard"], vec!["", "a b"]),
             ("resource", vec!["orders/7"], vec!["Orders", "orders/{0..7}"]),
             ("field name", vec!["Fencing-Epoch"], vec!["", "a_b", "a b", "Host", "fencing-refused"]),

@@ -5,13 +5,15 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::forms::{Endpoint, ListenAt, Mode8, Name, Resource, Size, Upstream as UpstreamUrl, Wait, Written};
+use super::forms::{
+    Endpoint, KeyId, ListenAt, Mode8, Name, Path, Resource, Size, Upstream as UpstreamUrl, Wait, Written,
+};
 use super::raw_trust::{Identity, ListenerTls, UpstreamTls};
 
 /// One listener. Keys of the other role are refused.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-in-this-version" = ["idempotency", "stale", "signatures"]))]
+#[schemars(extend("x-not-in-this-version" = ["idempotency", "stale"]))]
 pub struct Listener {
     /// Its name, unique in the file: the label `listener` of metrics.
     #[schemars(required)]
@@ -49,6 +51,9 @@ pub struct Listener {
     pub rules: Vec<Option<Rule>>,
     /// What one listener, and one peer, may use.
     pub limits: Limits,
+    /// A stamp signs its stamps, a guard verifies them: for a link without mTLS.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signatures: Option<Signatures>,
 
     /// Guard: refuse (`enforce`), or forward everything and only count what would have been refused (`audit`).
     #[schemars(extend("x-flag" = "--mode"))]
@@ -103,6 +108,7 @@ impl Default for Listener {
             resource: None,
             rules: Vec::new(),
             limits: Limits::default(),
+            signatures: None,
             mode: Mode::Enforce,
             target: None,
             doors: DoorKind::Sole,
@@ -321,6 +327,42 @@ impl Default for Limits {
             idle_timeout: Written::default_of("60s"),
         }
     }
+}
+
+/// The keys of signed stamps: HMAC-SHA-256 over resource, epoch, nonce, writer, method, path with query, and time.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Signatures {
+    /// The keys. A stamp signs with the first; a guard takes what any of them signed, so that a key is replaced without
+    /// a gap: first add the new one at the guards, then put it first at the stamps, then take the old one out.
+    #[schemars(required, with = "Vec<SignatureKey>", length(min = 1, max = 16))]
+    pub keys: Option<Vec<Option<SignatureKey>>>,
+    /// Guard: how far a signature's time may be from this host's clock, before or after it: whole seconds from 1s to 5m.
+    /// Within it, who can read the link can send the same stamp again.
+    pub window: Written<Wait>,
+    /// Guard: whether a stamp without a signature is refused. `false` is for the time until every stamp signs.
+    pub required: bool,
+}
+
+impl Default for Signatures {
+    fn default() -> Signatures {
+        Signatures { keys: None, window: Written::default_of("30s"), required: true }
+    }
+}
+
+/// The keys of `signatures` that only a guard has.
+pub(super) const OF_A_VERIFIER: &[&str] = &["window", "required"];
+
+/// One key of signed stamps.
+#[derive(Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SignatureKey {
+    /// Its name, which travels with each signature. 1 to 32 letters, digits, `.`, `_` or `-`.
+    #[schemars(required)]
+    pub kid: Option<Written<KeyId>>,
+    /// The file that holds it: at least 32 random bytes in base64, on one line (`openssl rand -base64 32`).
+    #[schemars(required)]
+    pub file: Option<Written<Path>>,
 }
 
 /// One rule: what a request must have (all that is written), and what is said of it (at least one of `kind`,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fence::{Resource, WriterId};
+use crate::fence::{KeyId, Resource, WriterId};
 use crate::rules::Rules;
 
 /// A whole configuration.
@@ -182,6 +182,28 @@ pub struct Listener {
     pub serves: Vec<Resource>,
     /// What one peer may use.
     pub limits: Limits,
+    /// The keys that its stamps are signed with, or verified by.
+    pub signatures: Option<Signatures>,
+}
+
+/// Signed stamps, as one listener has them.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Signatures {
+    /// At least one; a stamp signs with the first. Each has its own id.
+    pub keys: Vec<SignatureKey>,
+    /// Guard: how far a signature's time may be from the wall clock, in whole seconds.
+    pub window: Duration,
+    /// Guard: whether a stamp must be signed.
+    pub required: bool,
+}
+
+/// A key, and where it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SignatureKey {
+    /// Its id.
+    pub kid: KeyId,
+    /// The file that holds it.
+    pub file: PathBuf,
 }
 
 /// Where a listener listens.

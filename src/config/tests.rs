@@ -1,3 +1,5 @@
+mod signatures;
+
 use std::path::Path;
 use std::time::Duration;
 

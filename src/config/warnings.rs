@@ -18,6 +18,7 @@ pub(super) fn warn(file: &raw::File, listeners: &[Placed], listed: &Listed, reso
                     resolver.warning(&path, what, "write enforce once the log shows only what should be refused");
                 }
                 of_drains(file, placed, listed, resolver);
+                of_signatures(file, placed, listed, resolver);
             }
             Role::Stamp(stamp) => {
                 if stamp.keep_on_coordinator_loss {
@@ -72,6 +73,27 @@ fn of_drains(file: &raw::File, placed: &Placed, listed: &Listed, resolver: &mut 
             let what = format!("{path}: open lets a new epoch in although a write of the old one may still land");
             resolver.warning(&path, what, "write hold, and give the resource a fence_action");
         }
+    }
+}
+
+fn of_signatures(file: &raw::File, placed: &Placed, listed: &Listed, resolver: &mut Resolver<'_>) {
+    let Some(signatures) = &placed.listener.signatures else { return };
+    let path = placed.path.key("signatures");
+    if !signatures.required {
+        let path = path.key("required");
+        let what = format!("{path}: false takes stamps without a signature too: who can reach this door can forge one");
+        resolver.warning(&path, what, "write true, or leave it out, once every stamp signs");
+    }
+    let holds = placed.listener.serves.iter().filter_map(|resource| listed.resources.get(resource)?.hold_timeout);
+    let longest = holds.max().unwrap_or(file.hold.timeout.value).max(file.hold.timeout.value);
+    if signatures.window <= longest {
+        let path = path.key("window");
+        let what = format!(
+            "{path} ({}) is not longer than hold.timeout ({}): a write that was held may be out of it when it goes on",
+            show(signatures.window),
+            show(longest)
+        );
+        resolver.warning(&path, what, "lengthen the window, or hold for a shorter time");
     }
 }
 

@@ -68,6 +68,7 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
             answer_idle_timeout: second,
             idle_timeout: second,
         },
+        signatures: None,
     })
 }
 

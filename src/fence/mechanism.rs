@@ -65,6 +65,8 @@ mechanisms! {
     Expectation "expectation"
     /// A stamp is made only before the writer's deadline.
     Deadline "deadline"
+    /// A stamp that is to be signed is believed only where its signature holds.
+    Signature "signature"
     /// The same epoch with another nonce is refused.
     Nonce "nonce"
     /// A higher epoch is believed only after a linearizable read.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`epoch`], [`term`], [`resource`], [`moment`] | the words: what is counted, who leads, what is fenced, when |
 //! | [`stamp`] | the header that carries a term (RFC 9651) |
+//! | [`signature`] | what a signed stamp carries besides |
 //! | [`gate`] | may this write go to the target? The only maker of [`gate::Admitted`] |
 //! | [`ledger`] | which forwarded writes may still take effect |
 //! | [`handoff`] | from one epoch to the next at a door: event in, effects out |
@@ -24,6 +25,7 @@ pub mod ledger;
 pub mod mechanism;
 pub mod moment;
 pub mod resource;
+pub mod signature;
 pub mod stamp;
 pub mod tenure;
 pub mod term;
@@ -32,6 +34,7 @@ pub mod verdict;
 pub use epoch::Epoch;
 pub use moment::Moment;
 pub use resource::Resource;
+pub use signature::{KeyId, Signature};
 pub use stamp::Stamp;
 pub use term::{Nonce, Term, WriterId};
 pub use verdict::{Outcome, Reason, Refusal};

@@ -1,11 +1,12 @@
 //! The stamp: a term as it travels with a write.
 //!
 //! Over HTTP it is one header field, an RFC 9651 item: an integer with the parameters `nonce` (a byte sequence), `by`
-//! and `res` (strings). The parser takes exactly that grammar and nothing that a lenient reader might take for it: a
-//! stamp is never guessed.
+//! and `res` (strings), and after these, where it is signed, what [`super::signature`] reads. The parser takes exactly that
+//! grammar and nothing that a lenient reader might take for it: a stamp is never guessed.
 
 use std::fmt;
 
+use super::signature::{self, Signature};
 use super::{Epoch, Nonce, Resource, Term, WriterId};
 
 /// The epoch that a write carries, and whose it is. A *bare* stamp has only the epoch.
@@ -27,13 +28,39 @@ impl Stamp {
         Stamp { epoch: term.epoch, nonce: Some(term.nonce), by: Some(term.writer.clone()), res: Some(resource.clone()) }
     }
 
-    /// Reads one field value.
+    /// Reads one field value, whose signature nobody here looks at.
+    ///
+    /// # Errors
+    /// As [`Stamp::parse_signed`].
+    pub fn parse(value: &[u8]) -> Result<Stamp, Malformed> {
+        Stamp::parse_signed(value).map(|(stamp, ..)| stamp)
+    }
+
+    /// Reads one field value, with its signature where it has one, and the length of what stands before that.
     ///
     /// # Errors
     /// [`Malformed`] for everything that is not exactly one item of the grammar above: lists, signs, leading zeros,
     /// more than 15 digits, unknown or repeated parameters, trailing bytes.
-    pub fn parse(value: &[u8]) -> Result<Stamp, Malformed> {
-        let text = std::str::from_utf8(value).map_err(|_| Malformed("it is not ASCII text"))?;
+    pub fn parse_signed(value: &[u8]) -> Result<(Stamp, Option<Signature>, usize), Malformed> {
+        let text = std::str::from_utf8(value).map_err(|_| NOT_TEXT)?;
+        let (own, rest) = text.split_at(signature::begins_at(text).unwrap_or(text.len()));
+        let stamp = Stamp::parse_unsigned(own)?;
+        let signature = if rest.is_empty() { None } else { Some(stamp.signature(rest.as_bytes())?) };
+        Ok((stamp, signature, own.len()))
+    }
+
+    /// Reads what follows a stamp in its field's value: its signature.
+    ///
+    /// # Errors
+    /// [`Malformed`] where it is none, or where the stamp is not whole: a signature covers every part of one.
+    pub fn signature(&self, rest: &[u8]) -> Result<Signature, Malformed> {
+        if self.nonce.is_none() || self.by.is_none() || self.res.is_none() {
+            return Err(Malformed("a signed stamp has nonce, by and res"));
+        }
+        Signature::parse(std::str::from_utf8(rest).map_err(|_| NOT_TEXT)?)
+    }
+
+    fn parse_unsigned(text: &str) -> Result<Stamp, Malformed> {
         let (number, mut rest) = text.split_at(text.find(';').unwrap_or(text.len()));
         let epoch = number.parse().map_err(|_| Malformed(NUMBER))?;
         let mut stamp = Stamp { epoch, nonce: None, by: None, res: None };
@@ -62,8 +89,7 @@ impl Stamp {
                 set(&mut self.res, res.parse().map_err(|_| Malformed("res is not a resource"))?)?;
                 Ok(rest)
             }
-            "sig" | "kid" | "ts" => Err(Malformed("signed stamps are not in this version")),
-            _ => Err(Malformed("it has a parameter other than nonce, by and res")),
+            _ => Err(Malformed("it has a parameter other than nonce, by, res, kid, ts and sig")),
         }
     }
 }
@@ -71,11 +97,15 @@ impl Stamp {
 const NUMBER: &str =
     "it does not begin with an epoch: 1 to 999999999999999, in decimal digits without a sign or leading zeros";
 
-fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
+const NOT_TEXT: Malformed = Malformed("it is not ASCII text");
+
+/// What stands between `quote` and the next one, and what follows.
+pub(super) fn quoted(text: &str, quote: char) -> Option<(&str, &str)> {
     text.strip_prefix(quote)?.split_once(quote)
 }
 
-fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
+/// Puts a parameter's value where it belongs, once.
+pub(super) fn set<T>(slot: &mut Option<T>, value: T) -> Result<(), Malformed> {
     match slot.replace(value) {
         None => Ok(()),
         Some(_) => Err(Malformed("a parameter stands twice")),

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::cell::GateCell;
 use super::running::{Carried, Write};
+use super::vouch::{Unvouched, Vouched};
 use crate::event::Event;
 use crate::fence::gate::{Admitted, End, Verdict};
 use crate::fence::stamp::Malformed;
@@ -34,19 +35,29 @@ pub(super) enum WaitsFor {
 }
 
 impl GateCell {
-    /// Reads a stamp. The one that came with the last write that was let in is known by its bytes.
-    pub(super) fn read(&self, value: &[u8]) -> Result<Rc<Carried>, Malformed> {
-        if let Some(last) = self.carried.borrow().as_ref().filter(|last| *last.raw == *value) {
-            return Ok(Rc::clone(last));
+    /// Reads a stamp. The one that came with the last write that was let in is known by its bytes; its signature is read
+    /// anew each time.
+    pub(super) fn read(&self, value: &[u8]) -> Result<Unvouched, Malformed> {
+        if let Some(last) = self.carried.borrow().as_ref()
+            && let Some(rest) = value.strip_prefix(&*last.raw)
+        {
+            if rest.is_empty() {
+                return Ok(Unvouched { carried: Rc::clone(last), signature: None });
+            }
+            // As sidecars write it. Whatever else follows belongs to another stamp.
+            if rest.starts_with(b";kid=") {
+                let signature = Some(last.stamp.signature(rest)?);
+                return Ok(Unvouched { carried: Rc::clone(last), signature });
+            }
         }
-        let stamp = Stamp::parse(value)?;
+        let (stamp, signature, length) = Stamp::parse_signed(value)?;
         let canonical =
             http::HeaderValue::try_from(stamp.to_string()).map_err(|_| Malformed("it is not ASCII text"))?;
-        Ok(Rc::new(Carried { raw: value.into(), stamp, canonical }))
+        Ok(Unvouched { carried: Rc::new(Carried { raw: value[..length].into(), stamp, canonical }), signature })
     }
 
     /// What becomes of a write with this stamp.
-    pub(super) fn weigh(&self, facts: &Facts<'_>, kind: Kind, carried: Option<&Rc<Carried>>) -> Weighed {
+    pub(super) fn weigh(&self, facts: &Facts<'_>, kind: Kind, carried: Option<&Vouched>) -> Weighed {
         let since = self.desk.clock.now();
         let number = self.desk.number_a_write();
         let stamp = carried.map(|carried| &carried.stamp);
@@ -62,7 +73,7 @@ impl GateCell {
                         since,
                         kind,
                         tunnel: facts.upgrade,
-                        carried: carried.map(Rc::clone),
+                        carried: carried.cloned(),
                         era: Rc::clone(&state.era),
                     };
                     let seat = state.running.enter(write, facts);
@@ -111,8 +122,8 @@ impl GateCell {
         refusal
     }
 
-    fn remember(&self, carried: Option<&Rc<Carried>>) {
-        let Some(carried) = carried else { return };
+    fn remember(&self, carried: Option<&Vouched>) {
+        let Some(carried) = carried.map(Vouched::reading) else { return };
         let mut last = self.carried.borrow_mut();
         if last.as_ref().is_none_or(|last| !Rc::ptr_eq(last, carried)) {
             *last = Some(Rc::clone(carried));

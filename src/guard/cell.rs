@@ -14,6 +14,7 @@ use super::desk::GuardDesk;
 use super::running::{self, Carried, Era, Lost, Running};
 use crate::event::Event;
 use crate::fence::gate::{Cause, Gate, Order, Policy};
+use crate::fence::mechanism::Mechanism;
 use crate::fence::{Epoch, Moment, Resource, WriterId};
 use crate::mailbox::{GateAccount, GateId, GateName, ToControl, WorkerId};
 use crate::protocol::signal::Ask;
@@ -38,7 +39,7 @@ pub struct GateCell {
     pub(super) hold_timeout: Duration,
     pub(super) desk: Rc<GuardDesk>,
     pub(super) state: RefCell<State>,
-    /// The stamp that the present writer sends: the same bytes with every write.
+    /// The stamp that the present writer sends: the same bytes with every write, but for a signature.
     pub(super) carried: RefCell<Option<Rc<Carried>>>,
     ordered: Notify,
     pub(super) held: Cell<u64>,
@@ -117,6 +118,10 @@ impl GateCell {
     /// Its resource.
     pub fn resource(&self) -> &Resource {
         &self.name.resource
+    }
+
+    pub(super) fn keeps(&self, mechanism: Mechanism) -> bool {
+        self.policy.mechanisms.keeps(mechanism)
     }
 
     /// Whether it only counts.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::admission::WaitsFor;
 use super::cell::GateCell;
-use super::running::Carried;
+use super::vouch::Vouched;
 use crate::fence::{Epoch, Reason, Refusal};
 use crate::mailbox::Answer;
 use crate::protocol::Held;
@@ -31,7 +31,7 @@ impl Drop for Counted<'_> {
 
 /// The wait of one write: resolves when its gate would neither hold it nor ask, or with the refusal that ends it. It
 /// keeps its place until then.
-pub(super) fn wait(cell: Rc<GateCell>, carried: Rc<Carried>, place: Place) -> Held {
+pub(super) fn wait(cell: Rc<GateCell>, carried: Vouched, place: Place) -> Held {
     let limit = cell.hold_timeout;
     Box::pin(async move {
         let _place = place;
@@ -46,7 +46,7 @@ pub(super) fn wait(cell: Rc<GateCell>, carried: Rc<Carried>, place: Place) -> He
     })
 }
 
-async fn until_decided(cell: &GateCell, carried: &Carried) -> Result<(), Box<Refusal>> {
+async fn until_decided(cell: &GateCell, carried: &Vouched) -> Result<(), Box<Refusal>> {
     loop {
         // Before the look at the gate: an order that comes in between is not missed.
         let order = cell.next_order();

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | here | [`Guard`]: one guard listener in one worker, as the protocol sees it |
 //! | [`cell`] | [`GateCell`]: the shell around one gate: orders in, reports out |
+//! | [`vouch`] | the check that stands before every gate: whether a stamp may be believed to be its writer's |
 //! | [`admission`] | its front: stamps read, writes let in, held or refused |
 //! | [`keeper`] | the gate's books for what it let in: confirm, settle, signal |
 //! | [`running`] | who the writes are that the ledger counts |
@@ -20,6 +21,7 @@ mod keeper;
 mod questions;
 mod running;
 pub mod ungated;
+mod vouch;
 
 #[cfg(test)]
 mod tests;
@@ -35,10 +37,11 @@ use crate::protocol::signal::Signal;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Kind, Right, Role};
 use crate::roles::{self, Identities, StampField, hold};
 use crate::rules::Rules;
+use crate::signing::KeysInForce;
 use admission::Weighed;
 pub use cell::{GateCell, GateSetup};
 pub use desk::GuardDesk;
-use running::Carried;
+use vouch::Vouched;
 
 /// What a guard listener goes by.
 #[derive(Debug)]
@@ -57,6 +60,8 @@ pub struct GuardListener {
     pub forward_stamp: bool,
     /// Whether it only says what it would refuse.
     pub audit: bool,
+    /// The keys that stamps are signed with, where they are.
+    pub signatures: KeysInForce,
     /// Its counters in this worker.
     pub meters: Rc<ListenerMeters>,
 }
@@ -80,20 +85,10 @@ impl Guard {
     }
 
     fn write(&self, facts: &Facts<'_>, kind: Kind, cell: &Rc<GateCell>) -> Decision {
-        let (carried, objection) = self.stamp_of(facts, cell);
-        if let Some(refusal) = objection {
-            let refusal = cell.complete(Box::new(refusal), carried.as_ref().map(|carried| &carried.stamp));
-            if !self.listener.audit {
-                return Decision::Refuse(refusal);
-            }
-            // It counts as a write without an epoch: every handoff of this audit door waits for it.
-            let Weighed::In(admitted, seat, _) = cell.weigh(facts, kind, None) else {
-                return Decision::Refuse(refusal);
-            };
-            self.would_refuse(facts, kind, refusal);
-            let right = Right::admitted(admitted, self.keeper(cell), cell.resource().clone(), None);
-            return Decision::Forward(right.tagged(seat).counted_as(kind));
-        }
+        let carried = match self.stamp_of(facts, cell) {
+            Ok(carried) => carried,
+            Err(refusal) => return self.objected(facts, kind, cell, refusal),
+        };
         match (cell.weigh(facts, kind, carried.as_ref()), carried) {
             (Weighed::In(admitted, seat, would_refuse), carried) => {
                 if let Some(refusal) = would_refuse {
@@ -113,35 +108,40 @@ impl Guard {
         }
     }
 
-    /// The request's stamp, and what is to be said against it before a gate is asked.
-    fn stamp_of(&self, facts: &Facts<'_>, cell: &GateCell) -> (Option<Rc<Carried>>, Option<Refusal>) {
-        let carried = match self.listener.field.collect(facts.fields, |value| cell.read(value)) {
-            Ok(carried) => carried,
+    /// The request's stamp, or what is to be said against it before a gate is asked.
+    fn stamp_of(&self, facts: &Facts<'_>, cell: &GateCell) -> Result<Option<Vouched>, Box<Refusal>> {
+        let read = match self.listener.field.collect(facts.fields, |value| cell.read(value)) {
+            Ok(Some(read)) => read,
+            Ok(None) => return Ok(None),
             Err(malformed) => {
                 let detail = format!("{}: {malformed}", self.listener.field.name());
-                return (None, Some(Refusal::new(Reason::MalformedStamp, detail)));
+                return Err(cell.complete(Box::new(Refusal::new(Reason::MalformedStamp, detail)), None));
             }
         };
-        let other =
-            carried.as_ref().and_then(|carried| carried.stamp.res.as_ref()).filter(|res| *res != cell.resource());
-        let objection = other.map(|res| {
-            let detail =
-                format!("the stamp is for {res}, and the request for {}; nothing was applied", cell.resource());
-            Refusal::new(Reason::ResourceMismatch, detail)
-        });
-        let objection = objection.or_else(|| self.unvouched(facts, carried.as_ref()?, cell));
-        (carried, objection)
+        let carried = vouch::vouch(&self.listener, cell, facts, read)?;
+        match carried.stamp.res.as_ref().filter(|res| *res != cell.resource()) {
+            None => Ok(Some(carried)),
+            Some(res) => {
+                let detail =
+                    format!("the stamp is for {res}, and the request for {}; nothing was applied", cell.resource());
+                let refusal = Refusal::new(Reason::ResourceMismatch, detail);
+                Err(cell.complete(Box::new(refusal), Some(&carried.stamp)))
+            }
+        }
     }
 
-    /// What is to be said against the sender of a stamp, where the listener knows its clients. A stamp that names no
-    /// writer is one of the writer whose epoch it is: as long as the gate knows of none, it lets none in.
-    fn unvouched(&self, facts: &Facts<'_>, carried: &Carried, cell: &GateCell) -> Option<Refusal> {
-        if self.listener.identities.takes_anybody() {
-            return None;
+    /// A write whose stamp no gate is asked about. An audit door forwards it all the same: it counts as one without an
+    /// epoch, and every handoff of this door waits for it.
+    fn objected(&self, facts: &Facts<'_>, kind: Kind, cell: &Rc<GateCell>, refusal: Box<Refusal>) -> Decision {
+        if !self.listener.audit {
+            return Decision::Refuse(refusal);
         }
-        let writer = carried.stamp.by.clone().or_else(|| cell.writer());
-        let vouched = self.listener.identities.may_write(facts, writer.as_ref(), cell.resource());
-        vouched.err().map(|refusal| *refusal)
+        let Weighed::In(admitted, seat, _) = cell.weigh(facts, kind, None) else {
+            return Decision::Refuse(refusal);
+        };
+        self.would_refuse(facts, kind, refusal);
+        let right = Right::admitted(admitted, self.keeper(cell), cell.resource().clone(), None);
+        Decision::Forward(right.tagged(seat).counted_as(kind))
     }
 
     /// A request whose resource could not be found. An audit door forwards it all the same.

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 
+use super::vouch::Vouched;
 use crate::fence::ledger::Under;
 use crate::fence::{Epoch, Moment, Stamp};
 use crate::mailbox::Holder;
@@ -39,7 +40,7 @@ pub(super) struct Era {
 /// A stamp that came in, as read and as the target is to see it.
 #[derive(Debug)]
 pub(super) struct Carried {
-    /// The field's value as it came.
+    /// The field's value as it came, up to its signature.
     pub raw: Box<[u8]>,
     pub stamp: Stamp,
     pub canonical: HeaderValue,
@@ -57,7 +58,7 @@ pub(super) struct Write {
     pub kind: Kind,
     /// Whether its connection became something else: it is cut as soon as its epoch is over.
     pub tunnel: bool,
-    pub carried: Option<Rc<Carried>>,
+    pub carried: Option<Vouched>,
     pub era: Rc<Era>,
 }
 

@@ -1,3 +1,5 @@
+mod signed;
+
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -66,6 +68,7 @@ impl Door {
             fence_reads: options.fence_reads,
             forward_stamp: true,
             audit: options.audit,
+            signatures: KeysInForce::default(),
             meters: Rc::new(crate::metrics::tests::metrics(&["orders"]).meters("orders-guard").expect("it is there")),
         };
         let guard = Guard::new(listener, vec![Rc::clone(&cell)], Rc::clone(&desk));

@@ -66,6 +66,8 @@ pub struct Facts<'a> {
     pub method: &'a str,
     /// The path, as sent, without the query.
     pub path: &'a str,
+    /// Path and query, as the next hop is to see them.
+    pub target: &'a str,
     /// The fields.
     pub fields: &'a dyn Fields,
     /// Whether the connection is to become something else (an upgrade was asked for).

@@ -24,7 +24,9 @@ use crate::config::{Config, Loaded, Overrides, Problem, Single};
 use crate::control::{Handle, Wish};
 use crate::mailbox::Renewal;
 use crate::metrics::{Metrics, ReloadOutcome};
-use crate::tls::{self, Sides};
+use crate::signing::{KeyProblem, Keys};
+use crate::tls;
+use crate::worker::setup::Trust;
 
 /// How often files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -130,26 +132,26 @@ impl Reloader {
         if !needs_restart.is_empty() {
             return Became::NeedsRestart(needs_restart);
         }
-        let sides = match sides(&new, self.clock.wall()) {
-            Ok(sides) => sides,
+        let trust = match trust(&new, self.clock.wall()) {
+            Ok(trust) => trust,
             Err(problems) => return Became::Refused(problems.iter().map(ToString::to_string).collect()),
         };
         if unchanged {
             return Became::Unchanged;
         }
-        self.apply(new, sides, loaded.warnings)
+        self.apply(new, trust, loaded.warnings)
     }
 
-    fn apply(&mut self, new: Config, sides: Vec<Sides>, warnings: Vec<Problem>) -> Became {
+    fn apply(&mut self, new: Config, trust: Vec<Trust>, warnings: Vec<Problem>) -> Became {
         if new.log.level != self.config.log.level {
             self.handle.set_log_level(new.log.level);
         }
-        let renewals = new.listeners.iter().zip(sides).zip(&self.config.listeners).enumerate().map(
-            |(place, ((listener, sides), before))| {
+        let renewals = new.listeners.iter().zip(trust).zip(&self.config.listeners).enumerate().map(
+            |(place, ((listener, (sides, signatures)), before))| {
                 if let Some(metrics) = self.metrics.upgrade() {
                     metrics.show_certificates(&listener.name, &sides.expiries);
                 }
-                Renewal { place, listener: Arc::clone(listener), sides, replaced: listener != before }
+                Renewal { place, listener: Arc::clone(listener), sides, signatures, replaced: listener != before }
             },
         );
         let renewals: Arc<[Renewal]> = renewals.collect();
@@ -191,16 +193,29 @@ fn answer(became: Became) -> Result<serde_json::Value, CommandError> {
     }
 }
 
-/// What every listener of a configuration needs for its sessions. Blocks on the disk.
+/// What every listener of a configuration needs for its sessions and its signed stamps. Blocks on the disk.
 ///
 /// # Errors
 /// Everything that is wrong with any of the files.
-pub fn sides(config: &Config, now: jiff::Timestamp) -> Result<Vec<Sides>, Vec<tls::Problem>> {
+pub fn trust(config: &Config, now: jiff::Timestamp) -> Result<Vec<Trust>, Vec<tls::Problem>> {
     let (mut all, mut problems) = (Vec::new(), Vec::new());
     for listener in &config.listeners {
-        match tls::load(listener, now) {
-            Ok(sides) => all.push(sides),
-            Err(found) => problems.extend(found),
+        let sides = tls::load(listener, now).map_err(|found| problems.extend(found));
+        let keys = listener.signatures.as_ref().map(Keys::load).transpose().map_err(|found| {
+            let problem = |found: KeyProblem| tls::Problem {
+                what: format!(
+                    "listener {}: the key '{}' in {}: {}",
+                    listener.name,
+                    found.kid,
+                    found.file.display(),
+                    found.what
+                ),
+                help: found.help.to_owned(),
+            };
+            problems.extend(found.into_iter().map(problem));
+        });
+        if let (Ok(sides), Ok(keys)) = (sides, keys) {
+            all.push((sides, keys));
         }
     }
     if problems.is_empty() { Ok(all) } else { Err(problems) }
@@ -218,6 +233,7 @@ fn files(origin: &Origin, configs: &[&Config]) -> Vec<PathBuf> {
             files.push(tls.ca.clone());
             files.extend(tls.pair.iter().flat_map(|pair| [pair.cert.clone(), pair.key.clone()]));
         }
+        files.extend(listener.signatures.iter().flat_map(|signatures| &signatures.keys).map(|key| key.file.clone()));
     }
     files.sort_unstable();
     files.dedup();

@@ -23,7 +23,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("workers", old.workers != new.workers),
     ]
     .into_iter()
-    .filter_map(|(key, changed)| changed.then(|| key.to_owned()))
+    .filter(|(_, changed)| *changed)
+    .map(|(key, _)| key.to_owned())
     .collect();
     let names = |config: &Config| config.listeners.iter().map(|listener| listener.name.clone()).collect::<Vec<_>>();
     if names(old) != names(new) {

@@ -14,13 +14,18 @@ use crate::fence::{Epoch, Moment, Nonce, Refusal, Resource, Stamp, Term};
 use crate::peer::Peer;
 use crate::protocol::{Binding, Decision, Facts, Held, Right};
 
-/// A clock that stands until it is set.
+/// A clock that stands until it is set; its wall clock stands apart.
 #[derive(Debug, Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock(AtomicU64, AtomicU64);
 
 impl TestClock {
     pub(crate) fn set(&self, seconds: u64) {
         self.0.store(seconds * 1_000_000_000, Ordering::SeqCst);
+    }
+
+    /// Seconds of UTC since 1970.
+    pub(crate) fn set_wall(&self, seconds: u64) {
+        self.1.store(seconds, Ordering::SeqCst);
     }
 }
 
@@ -30,7 +35,8 @@ impl Clock for TestClock {
     }
 
     fn wall(&self) -> jiff::Timestamp {
-        jiff::Timestamp::UNIX_EPOCH
+        let seconds = i64::try_from(self.1.load(Ordering::SeqCst)).expect("a time that people know");
+        jiff::Timestamp::from_second(seconds).expect("a time that people know")
     }
 }
 
@@ -84,10 +90,11 @@ pub(crate) fn peer() -> Peer {
     Peer::Tcp("10.0.0.7:5123".parse().expect("an address"))
 }
 
-/// A request from [`peer`], bound to `standing`.
+/// A request from [`peer`], bound to `standing`; the path may have a query.
 pub(crate) fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head, standing: u64) -> Facts<'a> {
     let binding = Binding { standing };
-    Facts { method, path, fields: head, upgrade: false, grpc: false, peer: peer(), names: None, binding }
+    let (target, path) = (path, path.split('?').next().unwrap_or(path));
+    Facts { method, path, target, fields: head, upgrade: false, grpc: false, peer: peer(), names: None, binding }
 }
 
 pub(crate) fn forwarded(decision: Decision) -> Right {

@@ -46,6 +46,7 @@ impl Request {
         let facts = Facts {
             method: self.method,
             path: self.path,
+            target: self.path,
             fields: &self.fields,
             upgrade: self.upgrade,
             grpc: self.grpc,
@@ -245,6 +246,7 @@ proptest::proptest! {
             let facts = Facts {
                 method: "PUT",
                 path: &path,
+                target: &path,
                 fields: &fields,
                 upgrade: false,
                 grpc: false,

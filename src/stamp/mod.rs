@@ -12,8 +12,12 @@ mod wish;
 #[cfg(test)]
 mod tests;
 
+use std::io::Write as _;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use bytes::Bytes;
+use http::HeaderValue;
 
 use crate::config::resolved::{IncomingStamp, UntilArmed};
 use crate::event::Event;
@@ -23,6 +27,7 @@ use crate::metrics::ListenerMeters;
 use crate::protocol::{Binding, CutReason, Decision, Facts, Finished, Held, Kind, Right, Role};
 use crate::roles::{self, Identities, StampField, hold};
 use crate::rules::{Judged, Rules};
+use crate::signing::{self, Keys, KeysInForce, Subject};
 pub use desk::{StampDesk, StampedResource};
 
 /// What a stamp listener goes by.
@@ -42,6 +47,8 @@ pub struct StampListener {
     pub expect_required: bool,
     /// What happens to requests of a term that is not armed yet.
     pub until_armed: UntilArmed,
+    /// The keys to sign with, where stamps are signed.
+    pub signatures: KeysInForce,
     /// Its counters in this worker.
     pub meters: Rc<ListenerMeters>,
 }
@@ -100,7 +107,7 @@ impl StampRole {
             return Decision::Refuse(refusal);
         }
         match verdict {
-            Verdict::Stamp(stamped) => self.forward(place, stamped, at),
+            Verdict::Stamp(stamped) => self.forward(facts, place, stamped, at),
             Verdict::Refuse(refusal) => Decision::Refuse(refusal),
             Verdict::Hold => {
                 let desk = Rc::clone(&self.desk);
@@ -109,8 +116,12 @@ impl StampRole {
         }
     }
 
-    fn forward(&self, place: usize, stamped: Stamped, at: Option<Moment>) -> Decision {
+    fn forward(&self, facts: &Facts<'_>, place: usize, stamped: Stamped, at: Option<Moment>) -> Decision {
         let value = self.desk.enter(place, stamped.term());
+        let value = self.listener.signatures.with(|keys| match keys {
+            Some(keys) => self.signed(keys, facts, place, &stamped, &value),
+            None => value,
+        });
         if let Some(at) = at {
             let deadline = stamped.until().unwrap_or(Moment::from_nanos(u64::MAX));
             let (listener, resource) = (Arc::clone(&self.listener.name), self.desk.resource(place).clone());
@@ -120,6 +131,32 @@ impl StampRole {
         }
         let right = Right::stamped(stamped, desk::keeper(&self.desk), self.desk.resource(place).clone(), value);
         Decision::Forward(right.tagged(place))
+    }
+
+    /// The stamp's field with the signature for this very request.
+    fn signed(
+        &self,
+        keys: &Keys,
+        facts: &Facts<'_>,
+        place: usize,
+        stamped: &Stamped,
+        value: &HeaderValue,
+    ) -> HeaderValue {
+        let term = stamped.term();
+        let subject = Subject {
+            resource: self.desk.resource(place).as_str(),
+            epoch: term.epoch,
+            nonce: term.nonce,
+            writer: term.writer.as_str(),
+            method: facts.method,
+            target: facts.target,
+        };
+        let signature = keys.sign(&subject, signing::seconds(self.desk.clock.wall()));
+        // The longest signature has 110 bytes.
+        let mut text = Vec::with_capacity(value.len() + 110);
+        text.extend_from_slice(value.as_bytes());
+        write!(text, "{signature}").expect("a buffer takes all that is written to it");
+        HeaderValue::from_maybe_shared(Bytes::from(text)).expect("a stamp is visible ASCII")
     }
 
     /// Holds a request for as long as `waits` says so, bounded.

@@ -5,7 +5,7 @@ use crate::config::resolved;
 use crate::event::sink::Recorder;
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::tenure::{Armed, Leader, Standing};
-use crate::fence::{Epoch, Reason};
+use crate::fence::{Epoch, Reason, Stamp};
 use crate::protocol::right::Settled;
 use crate::roles::Hold;
 use crate::roles::testing::*;
@@ -37,6 +37,7 @@ impl Sidecar {
             incoming_stamp: IncomingStamp::Refuse,
             expect_required: false,
             until_armed: UntilArmed::Hold,
+            signatures: KeysInForce::default(),
             meters: Rc::new(crate::metrics::tests::metrics(&["orders"]).meters("orders-stamp").expect("it is there")),
         };
         Sidecar { clock, recorder, role: StampRole::new(listener, vec![0], Rc::clone(&desk)), desk }
@@ -258,4 +259,29 @@ fn a_refusal_is_told_once_with_its_kind() {
     let refusal = refused(sidecar.write(&[]));
     sidecar.role.refused(&facts("PUT", "/a", &Head::default(), 0), &refusal);
     assert_eq!(names(&sidecar.recorder), ["refused"]);
+}
+
+#[test]
+fn a_signature_is_for_this_very_request_at_this_moment() {
+    let mut sidecar = Sidecar::new(&leading(3, Armed::Yes));
+    sidecar.role.listener.signatures =
+        KeysInForce::new(Some(crate::signing::tests::keys(&[("k2", 2), ("k1", 1)], 30, true)));
+    let verifier = crate::signing::tests::keys(&[("k1", 1), ("k2", 2)], 30, true);
+    let mut values = Vec::new();
+    for (at, method, target) in [(7, "PUT", "/a"), (7, "PUT", "/a?b=c"), (8, "PUT", "/a"), (8, "POST", "/a")] {
+        sidecar.clock.set_wall(at);
+        let right = forwarded(sidecar.decide(method, target, &[]));
+        let value = right.stamp().expect("it is stamped").as_bytes().to_vec();
+        let (read, signature, _) = Stamp::parse_signed(&value).expect("it is a stamp");
+        let signature = signature.expect("it is signed");
+        assert_eq!(read.to_string(), stamp(3), "the term that the tenure gave");
+        assert_eq!((signature.kid.as_str(), signature.ts), ("k2", at));
+        let subject = Subject::of(&read, method, target).expect("it is whole");
+        assert_eq!(verifier.verify(&subject, &signature, at), Ok(()));
+        values.push(value);
+    }
+    values.dedup();
+    assert_eq!(values.len(), 4);
+    let read = forwarded(sidecar.decide("GET", "/a", &[]));
+    assert!(read.stamp().is_none(), "a read has no stamp to sign");
 }

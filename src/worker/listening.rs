@@ -17,6 +17,7 @@ use crate::net::dial::ClientSlot;
 use crate::net::{Acceptor, Closer, Closing, Limiter, Stream};
 use crate::peer::Peer;
 use crate::protocol::{Binding, CutReason, Party, Role};
+use crate::signing::KeysInForce;
 
 /// A connection being served.
 pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
@@ -57,6 +58,8 @@ pub(super) struct Listening {
     pub tls: RefCell<Option<Arc<ServerConfig>>>,
     /// The same, for the upstream.
     pub client: ClientSlot,
+    /// The keys of signed stamps.
+    pub keys: KeysInForce,
     pub meters: Rc<ListenerMeters>,
     /// How many connections it has, and may have, in this worker.
     pub limiter: Limiter,

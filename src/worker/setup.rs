@@ -25,6 +25,7 @@ use crate::net::{Acceptor, Closer, Limiter};
 use crate::protocol::Role;
 use crate::roles::{Hold, Identities, StampField};
 use crate::rules::Rules;
+use crate::signing::{Keys, KeysInForce};
 use crate::stamp::{StampDesk, StampListener, StampRole, StampedResource};
 use crate::tls::Sides;
 
@@ -62,6 +63,9 @@ pub type MakeProtocol = Box<dyn Fn(&Arc<Listener>, Rc<dyn Role>, &ClientSlot) ->
 /// Makes the acceptor of a listener in one worker; called on the worker's runtime.
 pub type MakeAcceptor = Box<dyn FnOnce() -> io::Result<Acceptor> + Send>;
 
+/// What a listener's sessions are made with, and the keys of its signed stamps.
+pub type Trust = (Sides, Option<Arc<Keys>>);
+
 /// One listener as one worker is given it.
 pub struct ListenerSetup {
     /// What it is.
@@ -74,6 +78,8 @@ pub struct ListenerSetup {
     pub protocol: MakeProtocol,
     /// What sessions are made with, on both sides.
     pub sides: Sides,
+    /// The keys of its signed stamps.
+    pub signatures: Option<Arc<Keys>>,
 }
 
 impl ListenerSetup {
@@ -83,9 +89,9 @@ impl ListenerSetup {
         listener: Arc<Listener>,
         meters: ListenerMeters,
         protocol: MakeProtocol,
-        sides: Sides,
+        (sides, signatures): Trust,
     ) -> ListenerSetup {
-        ListenerSetup { listener, meters, accept: Box::new(move || Acceptor::on(socket)), protocol, sides }
+        ListenerSetup { listener, meters, accept: Box::new(move || Acceptor::on(socket)), protocol, sides, signatures }
     }
 }
 
@@ -172,18 +178,20 @@ pub(super) struct Roles {
 
 impl Roles {
     fn listening(&self, setup: ListenerSetup) -> io::Result<Listening> {
-        let ListenerSetup { listener, meters, accept, protocol, sides } = setup;
+        let ListenerSetup { listener, meters, accept, protocol, sides, signatures } = setup;
         let meters = Rc::new(meters);
         let client: ClientSlot = Rc::new(RefCell::new(sides.client));
+        let keys = KeysInForce::new(signatures);
         let (most, most_of_a_peer) = self.share(&listener);
         Ok(Listening {
             name: Arc::clone(&listener.name),
             stamps: matches!(listener.role, resolved::Role::Stamp(_)),
-            served: RefCell::new(Rc::new(self.served(&listener, &meters, &protocol, &client)?)),
+            served: RefCell::new(Rc::new(self.served(&listener, &meters, &protocol, &client, &keys)?)),
             retired: RefCell::default(),
             make: protocol,
             tls: RefCell::new(sides.server),
             client,
+            keys,
             meters,
             limiter: Limiter::new(most, most_of_a_peer),
             acceptor: RefCell::new(Some(accept()?)),
@@ -198,11 +206,13 @@ impl Roles {
     /// Where it can name a resource that this worker has nothing for: then it stays as it was.
     pub(super) fn renew(&self, listening: &Listening, renewal: &Renewal) -> io::Result<()> {
         if renewal.replaced {
-            let served = self.served(&renewal.listener, &listening.meters, &listening.make, &listening.client)?;
+            let served =
+                self.served(&renewal.listener, &listening.meters, &listening.make, &listening.client, &listening.keys)?;
             listening.renew(served, self.share(&renewal.listener));
         }
         listening.tls.replace(renewal.sides.server.clone());
         listening.client.replace(renewal.sides.client.clone());
+        listening.keys.replace(renewal.signatures.clone());
         Ok(())
     }
 
@@ -212,8 +222,9 @@ impl Roles {
         meters: &Rc<ListenerMeters>,
         make: &MakeProtocol,
         client: &ClientSlot,
+        keys: &KeysInForce,
     ) -> io::Result<Served> {
-        let role = self.role(listener, meters)?;
+        let role = self.role(listener, meters, keys.clone())?;
         let (protocol, closer) = (make(listener, Rc::clone(&role), client), Closer::default());
         Ok(Served { role, protocol, closer, session_timeout: listener.limits.header_timeout })
     }
@@ -224,7 +235,12 @@ impl Roles {
         (share(listener.limits.connections), listener.limits.connections_per_peer.map(share))
     }
 
-    fn role(&self, listener: &Listener, meters: &Rc<ListenerMeters>) -> io::Result<Rc<dyn Role>> {
+    fn role(
+        &self,
+        listener: &Listener,
+        meters: &Rc<ListenerMeters>,
+        signatures: KeysInForce,
+    ) -> io::Result<Rc<dyn Role>> {
         let (name, meters, field) = (Arc::clone(&listener.name), Rc::clone(meters), self.field.clone());
         // A copy of its own, as of everything that a request touches.
         let rules = listener.rules.clone();
@@ -239,6 +255,7 @@ impl Roles {
                     fence_reads: settings.fence_reads,
                     forward_stamp: settings.forward_stamp,
                     audit: settings.mode == Mode::Audit,
+                    signatures,
                     meters,
                 };
                 Ok(Rc::new(Guard::new(listener, gates, Rc::clone(&self.guards))))
@@ -253,6 +270,7 @@ impl Roles {
                     incoming_stamp: settings.incoming_stamp,
                     expect_required: settings.expect_required,
                     until_armed: settings.until_armed,
+                    signatures,
                     meters,
                 };
                 Ok(Rc::new(StampRole::new(listener, places, Rc::clone(&self.stamps))))

@@ -154,6 +154,22 @@ pub fn a_forged_epoch(fence: Fence) -> Seen {
     Some(format!("the forged write: {forged}; the leader's next: {leaders}"))
 }
 
+/// Somebody on the link has read the leader's stamp, and has no key.
+pub fn a_forged_signature(fence: Fence) -> Seen {
+    let mut world = World::embedded();
+    let folder = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = folder.path().join("k1.key");
+    std::fs::write(&file, "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n").expect("it is in a temporary folder");
+    let keys = format!("signatures: {{ keys: [ {{ kid: k1, file: {} }} ] }}", file.display());
+    let guard = fence.of(world.guard("guard").listener(&keys)).start();
+    let (term, one) = world.elect("orders-a");
+    guard.await_open(&term);
+    let guess = format!("{one};kid=\"k1\";ts=1;sig=:{}=:", "A".repeat(43));
+    let forged: Vec<String> = [one, guess].iter().map(|stamp| outcome(&guard.put("/forged", stamp))).collect();
+    (forged != ["403 signature_refused"; 2])
+        .then(|| format!("unsigned: {}; signed by a guess: {}", forged[0], forged[1]))
+}
+
 /// Two stamps of one epoch with different nonces: a coordinator that was restored has minted it twice.
 pub fn the_same_epoch_from_somebody_else(fence: Fence) -> Seen {
     let mut world = World::embedded();

@@ -42,6 +42,7 @@ proofs! {
     Reset, reset: at_the_target::a_target_that_does_not_read, "the kernel delivers an old write after the new one";
     Truncation, truncation: at_the_target::an_upload_cut_short, "a truncated upload is applied as complete";
     Confirmation, confirmation: at_the_target::a_forged_epoch, "a forged epoch is applied, and locks the leader out";
+    Signature, signature: at_the_target::a_forged_signature, "a stranger's write is applied as the leader's";
     Nonce, nonce: at_the_target::the_same_epoch_from_somebody_else, "two terms of one epoch are admitted";
     // Over a restart.
     DrainedMark, drained_mark: at_the_target::a_guard_that_dies_while_it_drains, "the next start takes it for drained";

@@ -285,6 +285,7 @@ impl Process {
             }),
             protocol,
             sides: Sides::default(),
+            signatures: None,
         }
     }
 

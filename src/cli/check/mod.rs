@@ -9,11 +9,13 @@
 //! | [`secrets`] | whether files with secrets are there, and for their owner alone |
 //! | [`state_dir`] | whether the state directory can be used |
 //! | [`actions`] | whether the programs of fence actions are there |
+//! | [`keys`] | whether the keys of signed stamps can be used |
 //! | [`trust`] | certificates and keys |
 //! | [`report`] | how findings are put together and printed |
 
 mod actions;
 mod coordinator;
+mod keys;
 mod levels;
 mod privileges;
 mod report;
@@ -132,11 +134,8 @@ fn look(loaded: &Loaded) -> Report {
         report.add(secrets);
     }
     report.add(state_dir::look(config));
-    if let Some(trust) = trust::look(config) {
-        report.add(trust);
-    }
-    if let Some(actions) = actions::look(config) {
-        report.add(actions);
+    for category in [trust::look(config), actions::look(config), keys::look(config)].into_iter().flatten() {
+        report.add(category);
     }
     report
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Resolver;
 use super::resources::Listed;
 use super::rules::{self, check_listed};
+use super::signatures;
 use super::trust;
 use crate::config::forms::UpstreamAt;
 use crate::config::problem::KeyPath;
@@ -70,6 +71,8 @@ fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: 
     let tls = trust::of_listener(written, path, resolver);
     let upstream_tls = written.upstream.as_ref().and_then(|upstream| trust::of_upstream(upstream, path, resolver));
     let identities = trust::identities(written, path, listed, resolver);
+    let signatures =
+        written.signatures.as_ref().map(|signatures| signatures::resolve(signatures, written, path, resolver));
     Some(Listener {
         name: written.name.as_ref()?.value.as_str().into(),
         role: role?,
@@ -82,6 +85,7 @@ fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: 
         serves: rules.resources().to_vec(),
         rules,
         limits,
+        signatures,
     })
 }
 

@@ -5,6 +5,7 @@ mod coordinator;
 mod listeners;
 mod resources;
 mod rules;
+mod signatures;
 mod trust;
 
 pub(super) use listeners::Placed;

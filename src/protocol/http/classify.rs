@@ -3,7 +3,7 @@
 use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
-use http::{Method, StatusCode, Version};
+use http::{Method, StatusCode, Uri, Version};
 
 use super::head::{self, Names};
 use crate::protocol::{Facts, Fields, Kind, Party};
@@ -59,6 +59,7 @@ impl Seen {
         if let Some(host) = &said.host {
             head.headers.insert(header::HOST, host.clone());
         }
+        begin_with_a_slash(&mut head.uri);
         let grpc = head.headers.get(header::CONTENT_TYPE).is_some_and(|value| is_grpc_type(value.as_bytes()));
         Seen { head, host: said.host, who, upgrade: said.upgrade, grpc }
     }
@@ -73,6 +74,7 @@ impl Seen {
         Facts {
             method: self.head.method.as_str(),
             path: self.head.uri.path(),
+            target: target_of(&self.head.uri),
             fields: &self.head.headers,
             upgrade: self.upgrade,
             grpc: self.grpc,
@@ -95,6 +97,27 @@ impl Seen {
     /// Path and query, as origin-form has them.
     pub fn target(&self) -> PathAndQuery {
         self.head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+    }
+}
+
+/// Path and query, as origin-form has them.
+fn target_of(uri: &Uri) -> &str {
+    uri.path_and_query().map_or("/", PathAndQuery::as_str)
+}
+
+/// `http://host?query` has no path, and the next hop sees `/?query`: so must whoever asks before.
+fn begin_with_a_slash(uri: &mut Uri) {
+    let target = target_of(uri);
+    if target.starts_with(['/', '*']) {
+        return;
+    }
+    // One that is a byte too long for that stays as it is.
+    if let Ok(slashed) = PathAndQuery::try_from(format!("/{target}")) {
+        let mut parts = uri.clone().into_parts();
+        parts.path_and_query = Some(slashed);
+        if let Ok(slashed) = Uri::from_parts(parts) {
+            *uri = slashed;
+        }
     }
 }
 
@@ -283,6 +306,23 @@ mod tests {
         for (request, host) in good {
             let seen = try_classify(request, false).expect("readable");
             assert_eq!(seen.host.as_ref().map(|host| host.to_str().expect("text")), host);
+        }
+    }
+
+    #[test]
+    fn a_target_is_what_the_next_hop_sees() {
+        for (uri, target) in [
+            ("/a?b", "/a?b"),
+            ("/a?", "/a?"),
+            ("/a?b?c", "/a?b?c"),
+            ("http://a/b?c", "/b?c"),
+            ("http://a", "/"),
+            ("http://a?b", "/?b"),
+            ("http://a?", "/?"),
+        ] {
+            let seen = try_classify(Request::builder().uri(uri).header("host", "a"), true).expect("readable");
+            assert_eq!((seen.facts().target, seen.target().as_str()), (target, target), "{uri}");
+            assert_eq!(seen.facts().path, target.split('?').next().expect("a path"));
         }
     }
 

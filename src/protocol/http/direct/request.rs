@@ -160,6 +160,7 @@ impl Plain<'_, '_> {
         Facts {
             method: self.method,
             path,
+            target: self.target,
             fields: &self.fields,
             upgrade: false,
             grpc: false,

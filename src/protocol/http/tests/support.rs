@@ -292,6 +292,7 @@ pub fn proxy(
         rules: crate::rules::Rules::default(),
         serves: Vec::new(),
         limits,
+        signatures: None,
     });
     let settings = Settings {
         listener,

@@ -83,6 +83,7 @@ impl Stream {
         Facts {
             method: self.head.method.as_str(),
             path: self.head.uri.path(),
+            target: self.target(),
             fields: &self.head,
             upgrade: false,
             grpc: false,
@@ -92,11 +93,14 @@ impl Stream {
         }
     }
 
+    fn target(&self) -> &str {
+        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
+    }
+
     /// Writes the head as the upstream is to see it: as [`Names::to_upstream`] has it.
     pub(super) fn write(&self, names: &Names, stamp: Option<&HeaderValue>, to: &mut Vec<u8>) {
         let uri = &self.head.uri;
-        let target = uri.path_and_query().map_or("/", |target| target.as_str());
-        for part in [self.head.method.as_str(), " ", target, " HTTP/1.1\r\n"] {
+        for part in [self.head.method.as_str(), " ", self.target(), " HTTP/1.1\r\n"] {
             to.extend_from_slice(part.as_bytes());
         }
         line(to, b"host", uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
