@@ -54,6 +54,8 @@ pub fn beside_a_good_client(what: &str, limits: &str, attack: impl FnOnce(&Attac
     let attacked = Attacked { guard: guard.address, admin: guard.admin, stamp: &stamp };
     let id = guard.process().id();
     thread::scope(|scope| {
+        // Also where the attack fails: the good client would be waited for for ever.
+        let _over = OnDrop(&good.over);
         let writing = scope.spawn(|| good.write(guard_of(&attacked), &stamp));
         good.await_writes(CALM);
         let before = memory(id);
@@ -92,6 +94,15 @@ fn then_the_next_epoch_opens(world: &mut World, guard: &Sidecar, old: &str) {
     assert_eq!(opened.status, 200);
     assert_eq!(guard.put("/late", old).refused(), Some("stale_epoch"));
     world.upstream.assert_epochs_never_decrease();
+}
+
+/// Says that it is over when it is dropped.
+struct OnDrop<'a>(&'a AtomicBool);
+
+impl Drop for OnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Somebody who writes in order on one connection, one write after the other.

@@ -143,7 +143,11 @@ fn answers_for_which_there_is_no_window() {
                 stream
             })
             .collect();
-        guard.await_cuts("slow_reader", u64::from(CONNECTIONS / 2));
+        // One whose target is late on a slow machine has an answer that does not wait for it: it goes when it answers no
+        // ping.
+        let cut = || guard.cuts("slow_reader") + guard.cuts("idle");
+        eventually("every connection was cut", 2 * LONG, || cut() >= u64::from(CONNECTIONS));
+        assert!(guard.cuts("slow_reader") > 0);
         drop(stalled);
     });
 }
@@ -196,6 +200,13 @@ fn has_ended(client: &mut Connection) -> bool {
     !matches!(client.receive(), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
 }
 
+/// Whether what a client has not read begins so.
+fn says(client: &TcpStream, words: &[u8]) -> bool {
+    let mut space = vec![0; words.len()];
+    client.set_nonblocking(true).unwrap();
+    client.peek(&mut space).is_ok_and(|read| &space[..read] == words)
+}
+
 #[test]
 fn answers_that_nobody_reads() {
     const SLOW: usize = 150;
@@ -210,8 +221,10 @@ fn answers_that_nobody_reads() {
                 client
             })
             .collect();
-        // The target gives some of them up first, where it is slow: their clients were told so.
-        guard.await_cuts("slow_reader", SLOW as u64 / 2);
+        // On a slow machine the target is late for some of them: those are told so, and are no slow readers.
+        let told_late = || slow.iter().filter(|client| says(client, b"HTTP/1.1 504")).count();
+        eventually("everybody else was cut", LONG, || guard.cuts("slow_reader") as usize + told_late() >= SLOW);
+        assert!(guard.cuts("slow_reader") > 0);
         drop(slow);
     });
 }

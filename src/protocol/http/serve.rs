@@ -279,7 +279,9 @@ impl Http {
         match ended {
             Ok(ended) => {
                 let flooded = client.is_flooded() || ended.as_ref().is_err_and(is_told_to_calm_down);
-                if let Some(reason) = flooded.then_some(CutReason::Flood).or(watch.reason()) {
+                // A client that answers no ping.
+                let silent = ended.as_ref().is_err_and(hyper::Error::is_timeout).then_some(CutReason::Idle);
+                if let Some(reason) = flooded.then_some(CutReason::Flood).or(watch.reason()).or(silent) {
                     self.role.cut(reason);
                 }
                 if let Err(error) = ended {
