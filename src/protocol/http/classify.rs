@@ -96,7 +96,9 @@ impl Seen {
 
     /// Path and query, as origin-form has them.
     pub fn target(&self) -> PathAndQuery {
-        self.head.uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
+        // One that is empty (`http://host#part`) says that it is `/`, and would be written as nothing.
+        let said = self.head.uri.path_and_query().filter(|said| said.as_str() != "/");
+        said.cloned().unwrap_or_else(|| PathAndQuery::from_static("/"))
     }
 }
 
@@ -144,6 +146,9 @@ pub fn read(head: &Parts, empty: bool, names: &Names, most_fields: usize) -> Res
     if !is_plainly_framed(head) {
         return Err(bad("The only Transfer-Encoding that is served is one `chunked`."));
     }
+    if !is_plainly_measured(head) {
+        return Err(bad("The Content-Length is no number."));
+    }
     if FRAMING_ALIKE.iter().any(|name| head.headers.contains_key(*name)) {
         return Err(bad("A field that says where the body ends is spelt with `_`, which many servers take for `-`."));
     }
@@ -168,6 +173,13 @@ fn is_plainly_framed(head: &Parts) -> bool {
         (Some(one), None) => head.version == Version::HTTP_11 && one.as_bytes().eq_ignore_ascii_case(b"chunked"),
         (Some(_), Some(_)) => false,
     }
+}
+
+/// Whether what says how long the body is is a number: HTTP/2's library takes nothing at all for one.
+fn is_plainly_measured(head: &Parts) -> bool {
+    let lengths = || head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |length: &HeaderValue| !length.is_empty() && length.as_bytes().iter().all(u8::is_ascii_digit);
+    lengths().all(is_number) && (is_http1(head.version) || lengths().nth(1).is_none())
 }
 
 fn is_http1(version: Version) -> bool {
