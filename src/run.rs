@@ -189,9 +189,6 @@ impl Instance {
         let history = config.history.as_deref().map(open_history).transpose()?;
         let events = sinks(&metrics, &audit, history.as_ref());
         let trust = reload::trust(&config, world.clock.wall()).map_err(RunError::Trust)?;
-        for (listener, (sides, _)) in config.listeners.iter().zip(&trust) {
-            metrics.show_certificates(&listener.name, &sides.expiries);
-        }
         let floors = open_floors(&config, &world)?;
         let store = match &world.store {
             Some(store) => Arc::clone(store),

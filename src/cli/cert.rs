@@ -11,10 +11,13 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
     SanType,
 };
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
 
 use super::exit::Exit;
 use super::{complain, print};
+use crate::tls::certificate::Certificate;
 
 /// For how many days an authority made here holds.
 const AUTHORITY_DAYS: u32 = 3650;
@@ -36,7 +39,7 @@ Example, for a guard that is reached as db-guard and two writers:
     upstream: { url: \"https://db-guard:8080\", tls: { ca: pki/ca.crt, cert: pki/orders-a.crt, key: pki/orders-a.key } }
 
 Next:
-  epochgate cert --dir pki --renew orders-a   before it ends: a running sidecar takes the new one up by itself
+  epochgate cert --dir pki --renew orders-a   before it ends, with the names that it has; a running sidecar takes it up
   epochgate check -c epochgate.yaml           does everything fit, and for how long?")]
 pub struct CertArgs {
     /// Names: a writer's id, or the name of a guard
@@ -55,7 +58,7 @@ pub struct CertArgs {
     #[arg(long, default_value_t = 365, value_name = "DAYS", value_parser = clap::value_parser!(u32).range(1..=AUTHORITY_DAYS as i64))]
     days: u32,
 
-    /// Replace those that are there
+    /// Replace those that are there; each keeps its names, and gets those of --san besides
     #[arg(long)]
     renew: bool,
 }
@@ -96,8 +99,10 @@ fn make(args: &CertArgs) -> Result<String, String> {
         }
     };
     for name in &args.names {
-        let until = issue(&issuer, args, name)?;
-        said += &format!("{}\tholds until {until}; its key is beside it\n", at(&args.dir, name, "crt").display());
+        let names = names(args, name)?;
+        let until = issue(&issuer, args, name, &names)?;
+        let path = at(&args.dir, name, "crt");
+        said += &format!("{}\tholds until {until}, for {}; its key is beside it\n", path.display(), names.join(", "));
     }
     Ok(said)
 }
@@ -133,7 +138,9 @@ fn new_authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, String> {
     let mut params = CertificateParams::new(vec![]).map_err(failed)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params.distinguished_name.push(DnType::CommonName, "epochgate");
+    // Two authorities of one name are taken for each other, and what is wrong is then hard to tell.
+    let own: String = params.key_identifier(&key).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    params.distinguished_name.push(DnType::CommonName, format!("epochgate authority {own}"));
     hold(&mut params, AUTHORITY_DAYS);
     let cert = params.self_signed(&key).map_err(failed)?;
     write(&at(dir, "ca", "key"), &Zeroizing::new(key.serialize_pem()), 0o600)?;
@@ -141,12 +148,31 @@ fn new_authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, String> {
     Ok(Issuer::new(params, key))
 }
 
-fn issue(issuer: &Issuer<'static, KeyPair>, args: &CertArgs, name: &str) -> Result<Date, String> {
+/// The names of a certificate to be: its own, those of the one that is replaced, those that were said.
+fn names(args: &CertArgs, name: &str) -> Result<Vec<String>, String> {
+    let mut names = vec![name.to_owned()];
+    let path = at(&args.dir, name, "crt");
+    if args.renew && path.exists() {
+        let der = CertificateDer::from_pem_file(&path).map_err(|_| format!("{} is no certificate", path.display()))?;
+        let old = Certificate::read(&der).ok_or_else(|| format!("{} cannot be read", path.display()))?;
+        names.extend(old.names.dns.iter().chain(&old.names.uris).map(ToString::to_string));
+        names.extend(old.addresses.iter().map(ToString::to_string));
+    }
+    names.extend(args.san.iter().cloned());
+    let mut seen = Vec::new();
+    names.retain(|name| {
+        let is_new = !seen.contains(&name.to_ascii_lowercase());
+        seen.push(name.to_ascii_lowercase());
+        is_new
+    });
+    Ok(names)
+}
+
+fn issue(issuer: &Issuer<'static, KeyPair>, args: &CertArgs, name: &str, all: &[String]) -> Result<Date, String> {
     let failed = |error: rcgen::Error| format!("cannot make the certificate of {name}: {error}");
     let key = KeyPair::generate().map_err(failed)?;
-    let (uris, hosts): (Vec<&String>, Vec<&String>) = args.san.iter().partition(|san| san.contains("://"));
-    let names: Vec<String> = std::iter::once(name.to_owned()).chain(hosts.into_iter().cloned()).collect();
-    let mut params = CertificateParams::new(names).map_err(failed)?;
+    let (uris, hosts): (Vec<&String>, Vec<&String>) = all.iter().partition(|san| san.contains("://"));
+    let mut params = CertificateParams::new(hosts.into_iter().cloned().collect::<Vec<_>>()).map_err(failed)?;
     for uri in uris {
         params.subject_alt_names.push(SanType::URI(uri.as_str().try_into().map_err(failed)?));
     }
@@ -162,7 +188,7 @@ fn issue(issuer: &Issuer<'static, KeyPair>, args: &CertArgs, name: &str) -> Resu
     Ok(until)
 }
 
-/// From yesterday on, for clocks that are behind.
+/// From yesterday on, for clocks that are behind; to the end of the last day.
 fn hold(params: &mut CertificateParams, days: u32) -> Date {
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let day = |date: Date| {
@@ -170,7 +196,7 @@ fn hold(params: &mut CertificateParams, days: u32) -> Date {
         rcgen::date_time_ymd(date.year().into(), part(date.month()), part(date.day()))
     };
     let (from, until) = (today.saturating_sub(1.days()), today.saturating_add(i64::from(days).days()));
-    (params.not_before, params.not_after) = (day(from), day(until));
+    (params.not_before, params.not_after) = (day(from), day(until.saturating_add(1.days())));
     until
 }
 
@@ -193,7 +219,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
-    use crate::tls::certificate::{Certificate, Purpose};
+    use crate::tls::certificate::Purpose;
 
     fn args(dir: &Path, names: &[&str], renew: bool) -> CertArgs {
         let names = names.iter().map(|&name| name.to_owned()).collect();
@@ -214,12 +240,16 @@ mod tests {
         let said = make(&args(folder.path(), &["orders-b", "orders-a"], false)).expect_err("it is there");
         assert!(said.contains("--renew"), "{said}");
         assert!(!at(folder.path(), "orders-b", "crt").exists(), "all or nothing");
-        make(&args(folder.path(), &["orders-a"], true)).expect("made");
+        let plain = CertArgs { san: vec!["more".into()], ..args(folder.path(), &["orders-a"], true) };
+        let said = make(&plain).expect("made");
+        assert!(
+            said.contains("for orders-a, db-guard, spiffe://prod/x, 127.0.0.1, more;"),
+            "it keeps its names: {said}"
+        );
         assert_ne!(fs::read(at(folder.path(), "orders-a", "crt")).expect("it is there"), first);
         assert_eq!(fs::read(at(folder.path(), "ca", "crt")).expect("it is there"), ca);
 
-        use rustls::pki_types::pem::PemObject as _;
-        let der = rustls::pki_types::CertificateDer::from_pem_slice(&first).expect("PEM");
+        let der = CertificateDer::from_pem_slice(&first).expect("PEM");
         let read = Certificate::read(&der).expect("a certificate");
         assert_eq!(read.names.dns, ["orders-a".into(), "db-guard".into()]);
         assert_eq!(read.names.uris, ["spiffe://prod/x".into()]);

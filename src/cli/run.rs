@@ -9,7 +9,8 @@ use super::start;
 /// Runs every listener of a configuration file
 ///
 /// The process stays in the foreground. SIGTERM ends it in order: what waits is accepted, what is in flight finishes,
-/// leadership is handed on; a second SIGTERM ends it at once. A change of the file counts from the next start on.
+/// leadership is handed on; a second SIGTERM ends it at once. A changed file, certificate or key is taken up by itself, or on SIGHUP, as far as that
+/// needs no restart.
 #[derive(Args, Debug)]
 #[command(
     mut_arg("config", |config| config.required(true)),

@@ -1,6 +1,6 @@
 //! Connections to an upstream.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,10 +11,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpStream, UnixStream};
+use tokio::time::Instant;
 
 use super::{Stream, tls};
 use crate::config::resolved::Upstream;
 use crate::tls::{ClientSide, explain};
+
+/// At most so often is it logged that an upstream gives no session.
+const SAY_EVERY: Duration = Duration::from_secs(5);
 
 /// A connection in the making.
 pub type Dialling<'a> = Pin<Box<dyn Future<Output = io::Result<Stream>> + 'a>>;
@@ -51,6 +55,8 @@ pub struct UpstreamDial {
     pub connect_timeout: Duration,
     /// How long the kernel goes on sending what the upstream does not acknowledge.
     pub send_timeout: Duration,
+    /// When it was last said that there is no session.
+    said: Cell<Option<Instant>>,
 }
 
 impl UpstreamDial {
@@ -61,6 +67,7 @@ impl UpstreamDial {
             tls,
             connect_timeout: upstream.connect_timeout,
             send_timeout: upstream.send_timeout,
+            said: Cell::new(None),
         }
     }
 
@@ -73,7 +80,19 @@ impl UpstreamDial {
         let config = if speaks == Speaks::Http2 { &side.http2 } else { &side.http1 };
         // Half of the time is for a server that says nothing of the certificate that it asked for.
         let session = tls::connect(stream, config, side.name.clone(), self.connect_timeout / 2).await;
-        session.map_err(|error| io::Error::new(error.kind(), explain::explain(&error, false).1))
+        session.map_err(|error| {
+            let (why, text) = explain::explain(&error, false);
+            self.complain(authority, why.as_str(), &text);
+            io::Error::new(error.kind(), text)
+        })
+    }
+
+    /// Says in the log why there is no session, now and then: each request that needs one fails for the same reason.
+    fn complain(&self, authority: &str, why: &str, text: &str) {
+        if self.said.get().is_none_or(|last| last.elapsed() >= SAY_EVERY) {
+            self.said.set(Some(Instant::now()));
+            tracing::warn!(upstream = authority, why, "no session: {text}");
+        }
     }
 
     async fn connect_over_tcp(&self, authority: &str) -> io::Result<Stream> {
@@ -138,7 +157,13 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
         let port = listener.local_addr().expect("address").port();
         let (connect_timeout, send_timeout) = (Duration::from_secs(20), Duration::from_secs(5));
-        let mut dial = UpstreamDial { socket: None, tls: ClientSlot::default(), connect_timeout, send_timeout };
+        let mut dial = UpstreamDial {
+            socket: None,
+            tls: ClientSlot::default(),
+            connect_timeout,
+            send_timeout,
+            said: Cell::default(),
+        };
         dial.dial(&format!("127.0.0.1:{port}"), Speaks::Http1).await.expect("by address");
         dial.dial(&format!("localhost:{port}"), Speaks::Http1).await.expect("by name");
         drop(listener);

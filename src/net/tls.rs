@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ProtocolVersion, ServerConfig};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncBufRead as _, AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
@@ -181,12 +181,11 @@ async fn first_word(session: &mut tokio_rustls::client::TlsStream<TcpStream>) ->
             if session.get_ref().1.tls13_tickets_received() > 0 {
                 return Poll::Ready(Ok(()));
             }
-            let mut space = [0; 1];
-            let mut buffer = ReadBuf::new(&mut space);
-            match Pin::new(&mut *session).poll_read(context, &mut buffer) {
-                Poll::Ready(Ok(())) => {
-                    return Poll::Ready(Err(io::Error::other("it spoke before it was asked, or closed")));
-                }
+            // Looked at, and left where it is: a server may speak first.
+            let spoke = Pin::new(&mut *session).poll_fill_buf(context).map_ok(|bytes| !bytes.is_empty());
+            match spoke {
+                Poll::Ready(Ok(false)) => return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into())),
+                Poll::Ready(Ok(true)) => return Poll::Ready(Ok(())),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending if session.get_ref().1.tls13_tickets_received() > 0 => {}
                 Poll::Pending => return Poll::Pending,

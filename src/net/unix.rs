@@ -1,9 +1,11 @@
 //! Unix sockets by name.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+
+use socket2::{Domain, SockAddr, Socket, Type};
 
 /// The name of a socket that this process listens on; dropping it takes the name away, unless another has it by now.
 #[derive(Debug)]
@@ -30,7 +32,7 @@ fn inode(path: &Path) -> Option<u64> {
 /// # Errors
 /// Where another process listens there, where something else has the name, or it cannot be written.
 pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, Name)> {
-    if UnixStream::connect(path).is_ok() {
+    if is_listened_on(path)? {
         return Err(io::Error::new(io::ErrorKind::AddrInUse, "another process listens on it"));
     }
     match std::fs::symlink_metadata(path) {
@@ -39,19 +41,38 @@ pub fn bind(path: &Path, mode: u32) -> io::Result<(UnixListener, Name)> {
         }
         _ => {}
     }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".{}", std::process::id()));
-    let fresh = PathBuf::from(fresh);
-    std::fs::remove_file(&fresh).ok();
-    let listener = UnixListener::bind(&fresh)?;
-    let named = std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))
-        .and_then(|()| std::fs::rename(&fresh, path))
-        .and_then(|()| listener.set_nonblocking(true));
-    if let Err(error) = named {
-        std::fs::remove_file(&fresh).ok();
-        return Err(error);
+    // Made in a folder that nobody else can enter: until it has its mode, the system's default would let others in.
+    let mut private = path.as_os_str().to_owned();
+    private.push(format!(".{}", std::process::id()));
+    let private = PathBuf::from(private);
+    std::fs::remove_dir_all(&private).ok();
+    std::fs::DirBuilder::new().mode(0o700).create(&private)?;
+    let fresh = private.join("s");
+    let made = UnixListener::bind(&fresh).and_then(|listener| {
+        std::fs::set_permissions(&fresh, std::fs::Permissions::from_mode(mode))?;
+        listener.set_nonblocking(true)?;
+        std::fs::rename(&fresh, path)?;
+        Ok(listener)
+    });
+    std::fs::remove_dir_all(&private).ok();
+    Ok((made?, Name { path: path.to_owned(), inode: inode(path) }))
+}
+
+/// Whether a process listens there, also one that has no time at the moment.
+fn is_listened_on(path: &Path) -> io::Result<bool> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&SockAddr::unix(path)?) {
+        Ok(()) => Ok(true),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock => Ok(true),
+            io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Ok(false),
+            // Something else has the name, or it is another user's: the next steps say so.
+            _ if !path.exists() => Ok(false),
+            io::ErrorKind::PermissionDenied => Err(error),
+            _ => Ok(false),
+        },
     }
-    Ok((listener, Name { path: path.to_owned(), inode: inode(path) }))
 }
 
 #[cfg(test)]

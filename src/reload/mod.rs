@@ -3,7 +3,8 @@
 //! Files are looked at, not watched: what a watch sees is the link that Kubernetes swaps (`..data`), or an editor's
 //! renaming, and what counts is the content. All that is new is checked whole before any of it is used; where anything is
 //! wrong, everything stays as it was. A change of which a part needs a restart is not taken in part either: its other parts
-//! were checked together with that one (an upstream's timeout with the quarantine, for one).
+//! were checked together with that one (an upstream's timeout with the quarantine, for one). Certificates and keys of what is in
+//! force do not wait for that.
 //!
 //! [`plan`] says which changes need a restart. One thread does all of it, so that a disk that hangs stops nobody who serves.
 
@@ -13,19 +14,20 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::admin::CommandError;
 use crate::clock::Clock;
+use crate::config::resolved::{CoordinatorKind, EtcdTls};
 use crate::config::{Config, Loaded, Overrides, Problem, Single};
 use crate::control::{Handle, Wish};
 use crate::mailbox::Renewal;
 use crate::metrics::{Metrics, ReloadOutcome};
 use crate::signing::{KeyProblem, Keys};
-use crate::tls;
+use crate::tls::{self, Expiry};
 use crate::worker::setup::Trust;
 
 /// How often files are looked at.
@@ -50,6 +52,11 @@ impl Origin {
     }
 }
 
+/// Certificates that end sooner are warned of...
+const SOON_HOURS: i64 = 14 * 24;
+/// ...so often.
+const WARN_EVERY: Duration = Duration::from_secs(12 * 3600);
+
 /// What becomes of a wish.
 enum Became {
     Unchanged,
@@ -58,14 +65,29 @@ enum Became {
     NeedsRestart(Vec<String>),
 }
 
+impl Became {
+    /// What keeps it from being in force.
+    fn trouble(&self) -> Option<Vec<String>> {
+        match self {
+            Became::Unchanged | Became::Applied { .. } => None,
+            Became::Refused(why) | Became::NeedsRestart(why) => Some(why.clone()),
+        }
+    }
+}
+
 /// Reads the files again, as often as it is worth it.
 pub struct Reloader {
     origin: Origin,
     config: Arc<Config>,
     /// The files that are looked at: those in force, and those that were tried last.
     files: Vec<PathBuf>,
-    /// What all of them said when they were read last.
-    seen: u64,
+    /// What all of them said when they were tried last.
+    tried: u64,
+    /// What was said of that, where it is not in force: it is tried again at every look, as time may mend it.
+    trouble: Option<Vec<String>>,
+    /// What ends when.
+    expiries: Vec<(Arc<str>, Expiry)>,
+    warned: Option<Instant>,
     handle: Handle,
     metrics: Weak<Metrics>,
     clock: Arc<dyn Clock>,
@@ -81,77 +103,150 @@ impl Reloader {
         clock: Arc<dyn Clock>,
     ) -> Reloader {
         let files = files(&origin, &[&config]);
-        Reloader { origin, config, seen: content(&files), files, handle, metrics: Arc::downgrade(metrics), clock }
+        let expiries =
+            trust(&config, clock.wall()).map(|trust| expiries(&config, &trust, clock.wall())).unwrap_or_default();
+        let (tried, metrics) = (content(&files), Arc::downgrade(metrics));
+        let reloader =
+            Reloader { origin, config, files, tried, trouble: None, expiries, warned: None, handle, metrics, clock };
+        reloader.show();
+        reloader
     }
 
     /// Serves wishes, and looks at the files by itself, until nobody is left to wish.
     pub fn run(mut self, wishes: &mpsc::Receiver<Wish>) {
         loop {
             match wishes.recv_timeout(LOOK_EVERY) {
-                Ok(Wish::Signal) => drop(self.again_and_say()),
+                Ok(Wish::Signal) => drop(self.again_and_say(true)),
                 Ok(Wish::Command(reply)) => {
                     // Whoever asked may have gone.
-                    let _ = reply.send(answer(self.again_and_say()));
+                    let _ = reply.send(answer(self.again_and_say(true)));
                 }
-                Err(RecvTimeoutError::Timeout) if content(&self.files) == self.seen => {}
-                Err(RecvTimeoutError::Timeout) => drop(self.again_and_say()),
+                Err(RecvTimeoutError::Timeout) => {
+                    if self.trouble.is_some() || content(&self.files) != self.tried {
+                        drop(self.again_and_say(false));
+                    }
+                    self.warn_of_ends();
+                }
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    fn again_and_say(&mut self) -> Became {
-        let became = self.again();
-        say(&became);
+    /// Says, twice a day, which certificates end soon.
+    fn warn_of_ends(&mut self) {
+        if self.warned.is_some_and(|at| at.elapsed() < WARN_EVERY) {
+            return;
+        }
+        self.warned = Some(Instant::now());
+        let now = self.clock.wall();
+        for (whose, expiry) in &self.expiries {
+            let hours = expiry.until.duration_since(now).as_hours();
+            if hours < SOON_HOURS {
+                let (usage, until) = (expiry.usage.as_str(), expiry.until);
+                tracing::warn!(%whose, usage, %until, "a certificate ends in {hours} h: renew it, it is taken up without a restart");
+            }
+        }
+    }
+
+    /// Reads them, and says what came of it: always where somebody asked, else where it is not what was said last.
+    fn again_and_say(&mut self, asked: bool) -> Became {
+        let before = self.trouble.take();
+        let became = self.again(before.is_some());
+        self.trouble = became.trouble();
         let outcome = match &became {
-            Became::Unchanged => return became,
+            Became::Unchanged => {
+                if asked {
+                    say(&became);
+                }
+                return became;
+            }
             Became::Applied { .. } => ReloadOutcome::Applied,
             Became::Refused(_) => ReloadOutcome::Refused,
             Became::NeedsRestart(_) => ReloadOutcome::NeedsRestart,
         };
-        if let Some(metrics) = self.metrics.upgrade() {
-            metrics.reloaded(outcome);
+        if asked || self.trouble.is_none() || self.trouble != before {
+            say(&became);
+            if let Some(metrics) = self.metrics.upgrade() {
+                metrics.reloaded(outcome);
+            }
         }
         became
     }
 
-    fn again(&mut self) -> Became {
-        let loaded = match self.origin.load() {
+    /// `troubled`: what was read last is not in force.
+    fn again(&mut self, troubled: bool) -> Became {
+        let written_meanwhile = || Became::Refused(vec!["the files were written while they were read".to_owned()]);
+        let own: Vec<PathBuf> = self.origin.overrides.config.iter().cloned().collect();
+        let before = content(&own);
+        let loaded = self.origin.load();
+        if content(&own) != before {
+            // The next look reads it whole.
+            return written_meanwhile();
+        }
+        if let Ok(loaded) = &loaded {
+            self.files = files(&self.origin, &[&self.config, &loaded.config]);
+        }
+        let now_tried = content(&self.files);
+        let changed = std::mem::replace(&mut self.tried, now_tried) != now_tried;
+        let loaded = match loaded {
             Ok(loaded) => loaded,
             Err(problems) => {
-                self.seen = content(&self.files);
+                self.renew_what_is_in_force(changed);
                 return Became::Refused(problems.iter().map(ToString::to_string).collect());
             }
         };
         let new = loaded.config;
-        self.files = files(&self.origin, &[&self.config, &new]);
-        let seen = content(&self.files);
-        // Read after they were looked at: a change in between is seen at the next look.
-        let unchanged = std::mem::replace(&mut self.seen, seen) == seen && new == *self.config;
         let needs_restart = plan::needs_restart(&self.config, &new);
         if !needs_restart.is_empty() {
+            self.renew_what_is_in_force(changed);
             return Became::NeedsRestart(needs_restart);
         }
         let trust = match trust(&new, self.clock.wall()) {
             Ok(trust) => trust,
             Err(problems) => return Became::Refused(problems.iter().map(ToString::to_string).collect()),
         };
-        if unchanged {
+        if content(&self.files) != now_tried {
+            return written_meanwhile();
+        }
+        if !changed && !troubled && new == *self.config {
             return Became::Unchanged;
         }
         self.apply(new, trust, loaded.warnings)
+    }
+
+    /// Certificates and keys of the configuration in force do not wait until a file is mended, or a restart comes.
+    fn renew_what_is_in_force(&mut self, changed: bool) {
+        let now = self.clock.wall();
+        let Ok(trust) = trust(&self.config, now) else { return };
+        if changed || expiries(&self.config, &trust, now) != self.expiries {
+            self.apply(Config::clone(&self.config), trust, Vec::new());
+        }
+    }
+
+    fn show(&self) {
+        if let Some(metrics) = self.metrics.upgrade() {
+            self.expiries
+                .iter()
+                .for_each(|(whose, expiry)| metrics.show_certificates(whose, std::slice::from_ref(expiry)));
+        }
     }
 
     fn apply(&mut self, new: Config, trust: Vec<Trust>, warnings: Vec<Problem>) -> Became {
         if new.log.level != self.config.log.level {
             self.handle.set_log_level(new.log.level);
         }
+        let expiries = expiries(&new, &trust, self.clock.wall());
+        if std::mem::replace(&mut self.expiries, expiries.clone()) != expiries {
+            self.warned = None;
+        }
+        self.show();
         let renewals = new.listeners.iter().zip(trust).zip(&self.config.listeners).enumerate().map(
-            |(place, ((listener, (sides, signatures)), before))| {
-                if let Some(metrics) = self.metrics.upgrade() {
-                    metrics.show_certificates(&listener.name, &sides.expiries);
-                }
-                Renewal { place, listener: Arc::clone(listener), sides, signatures, replaced: listener != before }
+            |(place, ((listener, (sides, signatures)), before))| Renewal {
+                place,
+                listener: Arc::clone(listener),
+                sides,
+                signatures,
+                replaced: listener != before,
             },
         );
         let renewals: Arc<[Renewal]> = renewals.collect();
@@ -221,9 +316,29 @@ pub fn trust(config: &Config, now: jiff::Timestamp) -> Result<Vec<Trust>, Vec<tl
     if problems.is_empty() { Ok(all) } else { Err(problems) }
 }
 
+/// Which certificates end when, those for etcd too.
+fn expiries(config: &Config, trust: &[Trust], now: jiff::Timestamp) -> Vec<(Arc<str>, Expiry)> {
+    let of_listeners =
+        config.listeners.iter().zip(trust).flat_map(|(listener, (sides, _))| {
+            sides.expiries.iter().map(|expiry| (Arc::clone(&listener.name), *expiry))
+        });
+    let of_etcd = etcd_tls(config).and_then(|tls| tls::look_at_etcd(tls, now).ok()).unwrap_or_default();
+    of_etcd.into_iter().map(|expiry| (Arc::from("coordinator"), expiry)).chain(of_listeners).collect()
+}
+
+fn etcd_tls(config: &Config) -> Option<&EtcdTls> {
+    match &config.coordinator.kind {
+        CoordinatorKind::Etcd(etcd) => etcd.tls.as_ref(),
+        CoordinatorKind::Embedded(_) => None,
+    }
+}
+
 /// Every file that these configurations are read from.
 fn files(origin: &Origin, configs: &[&Config]) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = origin.overrides.config.iter().cloned().collect();
+    for tls in configs.iter().filter_map(|config| etcd_tls(config)) {
+        files.extend([&tls.ca, &tls.cert, &tls.key].into_iter().flatten().cloned());
+    }
     for listener in configs.iter().flat_map(|config| &config.listeners) {
         if let Some(tls) = &listener.tls {
             files.extend([tls.pair.cert.clone(), tls.pair.key.clone()]);

@@ -1,5 +1,7 @@
 //! What a certificate says (RFC 5280).
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
@@ -38,6 +40,8 @@ impl Purpose {
 pub struct Certificate {
     /// Its subject alternative names.
     pub names: Names,
+    /// The addresses among them.
+    pub addresses: Vec<IpAddr>,
     /// Its first moment.
     pub not_before: Timestamp,
     /// Its last moment.
@@ -58,6 +62,7 @@ impl Certificate {
         let moment = |time: x509_parser::time::ASN1Time| Timestamp::from_second(time.timestamp()).ok();
         let mut certificate = Certificate {
             names: Names::default(),
+            addresses: Vec::new(),
             not_before: moment(parsed.validity().not_before)?,
             not_after: moment(parsed.validity().not_after)?,
             is_authority: parsed.is_ca(),
@@ -85,8 +90,14 @@ impl Certificate {
             match name {
                 GeneralName::DNSName(name) => self.names.dns.push(name.to_ascii_lowercase().into()),
                 GeneralName::URI(uri) => self.names.uris.push((*uri).into()),
+                GeneralName::IPAddress(bytes) => self.addresses.extend(address(bytes)),
                 _ => {}
             }
         }
     }
+}
+
+/// An address as a certificate has it: four bytes, or sixteen.
+fn address(bytes: &[u8]) -> Option<IpAddr> {
+    <[u8; 4]>::try_from(bytes).map(IpAddr::from).or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }

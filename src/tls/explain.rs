@@ -116,9 +116,12 @@ fn of_certificate(error: &CertificateError, server: bool) -> (Why, String) {
     match error {
         CertificateError::ExpiredContext { time, not_after } => {
             let (now, until) = (moment(*time), moment(*not_after));
-            let what =
-                format!("the {whose}'s certificate expired on {} (this host's clock says {})", day(until), day(now));
-            (Why::Expired, format!("{what}: renew it, and give its owner the new one"))
+            let what = format!(
+                "the {whose}'s certificate expired on {} (this host's clock says {})",
+                until.strftime("%F %T"),
+                now.strftime("%F %T")
+            );
+            (Why::Expired, format!("{what}: renew it, where it is shown"))
         }
         CertificateError::Expired => (Why::Expired, format!("the {whose}'s certificate has expired: renew it")),
         CertificateError::NotValidYetContext { not_before, .. } => {
@@ -132,6 +135,9 @@ fn of_certificate(error: &CertificateError, server: bool) -> (Why, String) {
             (Why::Expired, format!("the {whose}'s certificate does not hold yet: compare the clocks of both hosts"))
         }
         CertificateError::NotValidForNameContext { expected, presented } => {
+            let plain =
+                |name: &String| name.replace("DnsName(\"", "").replace("IpAddress(", "").replace(['"', ')'], "");
+            let presented: Vec<String> = presented.iter().map(plain).collect();
             let presented = if presented.is_empty() { "no name at all".to_owned() } else { presented.join(", ") };
             let expected = expected.to_str();
             let how = "write the name that it has in upstream.tls.server_name, or give the server a certificate with this name";
@@ -140,7 +146,8 @@ fn of_certificate(error: &CertificateError, server: bool) -> (Why, String) {
         CertificateError::NotValidForName => {
             (Why::WrongName, "the server's certificate has another name: see upstream.tls.server_name".to_owned())
         }
-        CertificateError::UnknownIssuer => {
+        // An authority of the same name and another key signed it; or none did: it is its own.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_) => {
             let how = format!(
                 "put the authority that signed it into {ca}; where it has several, add those between to its file"
             );
@@ -170,7 +177,7 @@ fn of_alert(alert: AlertDescription, server: bool) -> (Why, String) {
             Why::Expired,
             format!("the {other} says that {own} certificate has expired: renew {keys}, or set the clocks"),
         ),
-        AlertDescription::UnknownCA => {
+        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
             let how = format!("give the {other} the authority that signed {keys}");
             (Why::UnknownAuthority, format!("the {other} does not know the authority of {own} certificate: {how}"))
         }

@@ -13,21 +13,24 @@ use zeroize::{Zeroize as _, Zeroizing};
 use super::certificate::{Certificate, Purpose};
 use super::{Expiry, Problem, Usage};
 use crate::config::resolved::KeyPair;
+use crate::peer::Names;
 
 /// No file of certificates is larger: a system's bundle has some 200 KiB.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// Reads the files of one listener, and remembers what was wrong and what expires when.
+/// Reads the files of one listener, or of another owner that is named in what is wrong, and remembers what was wrong and what expires when.
 pub struct Reader<'a> {
-    listener: &'a str,
+    owner: &'a str,
+    /// What the client's certificate names this side.
+    pub own_names: Option<Names>,
     now: Timestamp,
     problems: Vec<Problem>,
     expiries: Vec<Expiry>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(listener: &'a str, now: Timestamp) -> Reader<'a> {
-        Reader { listener, now, problems: Vec::new(), expiries: Vec::new() }
+    pub fn new(owner: &'a str, now: Timestamp) -> Reader<'a> {
+        Reader { owner, own_names: None, now, problems: Vec::new(), expiries: Vec::new() }
     }
 
     /// What expires when.
@@ -40,7 +43,7 @@ impl<'a> Reader<'a> {
 
     /// Notes a problem with the file of a key of the configuration.
     pub fn problem(&mut self, key: &str, file: &Path, what: impl std::fmt::Display, help: impl Into<String>) {
-        let what = format!("listener {}: {key} {}: {what}", self.listener, file.display());
+        let what = format!("{}: {key} {}: {what}", self.owner, file.display());
         self.problems.push(Problem { what, help: help.into() });
     }
 
@@ -83,11 +86,12 @@ impl<'a> Reader<'a> {
     pub fn authorities(&mut self, key: &str, file: &Path, usage: Usage) -> Option<Arc<RootCertStore>> {
         let found = self.certificates(key, file)?;
         let mut roots = RootCertStore::empty();
-        let mut ends = None;
+        let (mut ends, mut last) = (None, None);
         for certificate in found {
             let read = Certificate::read(&certificate);
             if let Some(read) = &read {
                 ends = ends.into_iter().chain([read.not_after]).min();
+                last = last.max(Some(read.not_after));
             }
             if let Err(error) = roots.add(certificate) {
                 self.problem(
@@ -105,9 +109,10 @@ impl<'a> Reader<'a> {
         }
         let until = ends?;
         self.expiries.push(Expiry { usage, until });
-        if until < self.now {
-            let what = format!("a certificate of an authority expired on {}", day(until));
-            self.problem(key, file, what, "put the new one in, and take the old one out");
+        // One that has ended beside others is what a change of authorities leaves behind: it lets nobody in.
+        if let Some(last) = last.filter(|last| *last < self.now) {
+            let what = format!("its authority expired on {}", day(last));
+            self.problem(key, file, what, "put the new one in");
         }
         Some(Arc::new(roots))
     }
@@ -118,6 +123,9 @@ impl<'a> Reader<'a> {
             return;
         };
         self.expiries.push(Expiry { usage, until: own.not_after });
+        if purpose == Purpose::Client {
+            self.own_names = Some(own.names.clone());
+        }
         let clock = format!("this host's clock says {}", self.now.strftime("%F %T UTC"));
         if own.not_after < self.now {
             let what = format!("the certificate of {} expired on {} ({clock})", own.names, day(own.not_after));

@@ -28,7 +28,9 @@ use jiff::Timestamp;
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 
-use crate::config::resolved::Listener;
+use crate::config::resolved::{EtcdTls, KeyPair, Listener};
+use crate::peer::Names;
+use certificate::Purpose;
 pub use sides::ClientSide;
 
 fn provider() -> Arc<CryptoProvider> {
@@ -93,6 +95,8 @@ pub struct Sides {
     pub server: Option<Arc<ServerConfig>>,
     /// For those to its upstream.
     pub client: Option<Arc<ClientSide>>,
+    /// What the certificate names this side that is shown to the upstream.
+    pub own_names: Option<Names>,
     /// Until when all of that holds.
     pub expiries: Vec<Expiry>,
 }
@@ -102,8 +106,25 @@ pub struct Sides {
 /// # Errors
 /// Everything that is wrong with its files; nothing of it is to be used then.
 pub fn load(listener: &Listener, now: Timestamp) -> Result<Sides, Vec<Problem>> {
-    let mut reader = files::Reader::new(&listener.name, now);
+    let owner = format!("listener {}", listener.name);
+    let mut reader = files::Reader::new(&owner, now);
     let server = listener.tls.as_ref().and_then(|tls| sides::server(tls, &mut reader));
     let client = listener.upstream.tls.as_ref().and_then(|tls| sides::client(tls, &mut reader));
-    reader.finish().map(|expiries| Sides { server, client, expiries })
+    let own_names = reader.own_names.take();
+    reader.finish().map(|expiries| Sides { server, client, own_names, expiries })
+}
+
+/// Until when the certificates hold that etcd is reached with, as of `now`. Blocks on the disk.
+///
+/// # Errors
+/// Everything that is wrong with the files.
+pub fn look_at_etcd(tls: &EtcdTls, now: Timestamp) -> Result<Vec<Expiry>, Vec<Problem>> {
+    let mut reader = files::Reader::new("coordinator.etcd", now);
+    if let Some(ca) = &tls.ca {
+        reader.authorities("tls.ca", ca, Usage::UpstreamCa);
+    }
+    if let (Some(cert), Some(key)) = (tls.cert.clone(), tls.key.clone()) {
+        reader.pair(["tls.cert", "tls.key"], &KeyPair { cert, key }, Purpose::Client);
+    }
+    reader.finish()
 }

@@ -147,3 +147,22 @@ async fn nobody_is_spared_to_show_a_certificate_again() {
         assert!(far.tls().expect("TLS").peer_certificates().is_some());
     }
 }
+
+#[test]
+fn what_no_known_authority_has_signed_is_called_so_whatever_it_is_named() {
+    use super::explain::{Why, explain};
+    use rustls::{AlertDescription, CertificateError, Error};
+    for error in [
+        Error::InvalidCertificate(CertificateError::UnknownIssuer),
+        // An authority of the same name, and another key.
+        Error::InvalidCertificate(CertificateError::BadSignature),
+        Error::AlertReceived(AlertDescription::UnknownCA),
+        Error::AlertReceived(AlertDescription::DecryptError),
+    ] {
+        for server in [true, false] {
+            let (why, text) = explain(&io::Error::other(error.clone()), server);
+            assert_eq!(why, Why::UnknownAuthority, "{error:?}");
+            assert!(text.contains("authority"), "{text}");
+        }
+    }
+}

@@ -11,6 +11,7 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use tokio::time::Instant;
 
+use super::in_force::InForce;
 use super::setup::MakeProtocol;
 use crate::metrics::ListenerMeters;
 use crate::net::dial::ClientSlot;
@@ -37,7 +38,6 @@ const LONGEST_QUEUE: usize = 4096;
 
 /// How a listener serves, until its settings are others.
 pub(super) struct Served {
-    pub role: Rc<dyn Role>,
     pub protocol: Rc<dyn Protocol>,
     /// Ends the connections that are served so.
     pub closer: Closer,
@@ -51,6 +51,8 @@ pub(super) struct Listening {
     /// Whether its connections are bound to the writer's standing.
     pub stamps: bool,
     pub make: MakeProtocol,
+    /// What all of its connections ask.
+    pub role: Rc<InForce>,
     pub served: RefCell<Rc<Served>>,
     /// How it served before, as long as anything is under way there.
     pub retired: RefCell<Vec<Rc<Served>>>,
@@ -111,7 +113,7 @@ impl Listening {
                     break;
                 }
                 Err(_) => {
-                    self.behind.set(self.behind.get().or_else(|| Some(self.served.borrow().role.bind())));
+                    self.behind.set(self.behind.get().or_else(|| Some(self.role.bind())));
                     break;
                 }
             }
@@ -129,10 +131,10 @@ impl Listening {
     fn take(&self, stream: Stream, peer: Peer) {
         let served = Rc::clone(&self.served.borrow());
         let Some(permit) = self.limiter.take(peer) else {
-            served.role.cut(CutReason::Limit);
+            self.role.cut(CutReason::Limit);
             return;
         };
-        let binding = self.behind.get().unwrap_or_else(|| served.role.bind());
+        let binding = self.behind.get().unwrap_or_else(|| self.role.bind());
         let (party, closing) = (Party::unnamed(peer, binding), served.closer.handle());
         let serving = match self.tls.borrow().clone() {
             None => served.protocol.serve(stream, party, closing),
@@ -144,8 +146,9 @@ impl Listening {
         });
     }
 
-    /// From now on so. What is under way goes on as it began, and connections that served so end when it is over.
-    pub fn renew(&self, served: Served, share: (usize, Option<usize>)) {
+    /// From now on so. What has been decided stays; connections that are served as before end when what is in flight has ended.
+    pub fn renew(&self, role: Rc<dyn Role>, served: Served, share: (usize, Option<usize>)) {
+        self.role.replace(role);
         let before = self.served.replace(Rc::new(served));
         before.closer.finish();
         self.limiter.allow(share.0, share.1);

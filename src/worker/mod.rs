@@ -6,6 +6,7 @@
 //! | here | starting a worker: [`spawn`] on a thread of its own, or [`run`] on a runtime that is there |
 //! | [`setup`] | what a worker is given, and how it is put together |
 //! | [`listening`] | one listener: connections in, bounded, bound to the standing |
+//! | [`in_force`] | a listener's role, which may change under its connections |
 //! | [`securing`] | sessions with clients, before anything is served |
 //! | [`over_http()`] | HTTP as a worker's protocol |
 //! | [`work`] | the loop: orders, reports, time, and the end |
@@ -13,6 +14,7 @@
 //! A panic inside one request's task is a loss in the ledger. A panic of the worker itself ends its thread, and with
 //! it its ledgers: control sees that, and ends the process.
 
+mod in_force;
 mod listening;
 mod over_http;
 mod securing;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::in_force::InForce;
 use super::listening::{Listening, Protocol, Served};
 use super::work::Worker;
 use crate::clock::Clock;
@@ -183,10 +184,13 @@ impl Roles {
         let client: ClientSlot = Rc::new(RefCell::new(sides.client));
         let keys = KeysInForce::new(signatures);
         let (most, most_of_a_peer) = self.share(&listener);
+        let role = InForce::new(self.role(&listener, &meters, keys.clone())?);
+        let served = served(&listener, &role, &protocol, &client);
         Ok(Listening {
             name: Arc::clone(&listener.name),
             stamps: matches!(listener.role, resolved::Role::Stamp(_)),
-            served: RefCell::new(Rc::new(self.served(&listener, &meters, &protocol, &client, &keys)?)),
+            role,
+            served: RefCell::new(Rc::new(served)),
             retired: RefCell::default(),
             make: protocol,
             tls: RefCell::new(sides.server),
@@ -206,27 +210,14 @@ impl Roles {
     /// Where it can name a resource that this worker has nothing for: then it stays as it was.
     pub(super) fn renew(&self, listening: &Listening, renewal: &Renewal) -> io::Result<()> {
         if renewal.replaced {
-            let served =
-                self.served(&renewal.listener, &listening.meters, &listening.make, &listening.client, &listening.keys)?;
-            listening.renew(served, self.share(&renewal.listener));
+            let role = self.role(&renewal.listener, &listening.meters, listening.keys.clone())?;
+            let served = served(&renewal.listener, &listening.role, &listening.make, &listening.client);
+            listening.renew(role, served, self.share(&renewal.listener));
         }
         listening.tls.replace(renewal.sides.server.clone());
         listening.client.replace(renewal.sides.client.clone());
         listening.keys.replace(renewal.signatures.clone());
         Ok(())
-    }
-
-    fn served(
-        &self,
-        listener: &Arc<Listener>,
-        meters: &Rc<ListenerMeters>,
-        make: &MakeProtocol,
-        client: &ClientSlot,
-        keys: &KeysInForce,
-    ) -> io::Result<Served> {
-        let role = self.role(listener, meters, keys.clone())?;
-        let (protocol, closer) = (make(listener, Rc::clone(&role), client), Closer::default());
-        Ok(Served { role, protocol, closer, session_timeout: listener.limits.header_timeout })
     }
 
     /// A worker's share of a listener's connections, and of those of one peer.
@@ -290,6 +281,12 @@ impl Roles {
         let place = |resource| self.stamps.place_of(resource).ok_or_else(|| unprepared("place", resource));
         rules.resources().iter().map(place).collect()
     }
+}
+
+/// How a listener serves, asking what is in force.
+fn served(listener: &Arc<Listener>, role: &Rc<InForce>, make: &MakeProtocol, client: &ClientSlot) -> Served {
+    let protocol = make(listener, Rc::clone(role) as Rc<dyn Role>, client);
+    Served { protocol, closer: Closer::default(), session_timeout: listener.limits.header_timeout }
 }
 
 fn unprepared(what: &str, resource: &Resource) -> io::Error {

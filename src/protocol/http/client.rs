@@ -6,6 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -17,6 +18,9 @@ use crate::config::resolved::Limits;
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::protocol::CutReason;
+
+/// For so long an HTTP/2 client may begin streams on a connection that ends: those that were on their way.
+const LAST_STREAM: Duration = Duration::from_secs(5);
 
 /// One client connection.
 pub struct Client {
@@ -42,6 +46,8 @@ pub struct Client {
     /// Whether an answer was given while the request's body was still coming.
     unread: Cell<bool>,
     to_be_closed: Cell<Option<CutReason>>,
+    /// Since when an HTTP/2 client knows that its connection ends.
+    finishing_since: Cell<Option<Instant>>,
     driver: Cell<Option<Waker>>,
     tunnel: RefCell<Option<Tunnel>>,
     peer_text: OnceCell<String>,
@@ -65,6 +71,7 @@ impl Client {
             head_since: Cell::new(Some(since)),
             unread: Cell::new(false),
             to_be_closed: Cell::new(None),
+            finishing_since: Cell::new(None),
             driver: Cell::new(None),
             tunnel: RefCell::new(None),
             peer_text: OnceCell::new(),
@@ -141,6 +148,26 @@ impl Client {
         let out = self.flushes_at_end.get().is_some_and(|at_end| self.flushes.get() > at_end);
         let stays = !self.unread.get() && !self.at_end.get() && self.to_be_closed.get().is_none();
         self.requests.get() == 0 && out && stays && self.tunnel.borrow().is_none()
+    }
+
+    /// Notes that the client is told that its connection ends.
+    pub fn begin_finishing(&self) {
+        self.finishing_since.set(self.finishing_since.get().or_else(|| Some(Instant::now())));
+    }
+
+    /// When its last stream may begin; `None` as long as nothing ends.
+    pub fn last_stream_by(&self) -> Option<Instant> {
+        self.finishing_since.get().map(|since| since + LAST_STREAM)
+    }
+
+    /// Whether a stream that begins now comes too late: whoever has not heard of the end by now does not want to.
+    pub fn takes_no_more(&self) -> bool {
+        self.last_stream_by().is_some_and(|last| Instant::now() >= last)
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_idle(&self) -> bool {
+        self.requests.get() == 0
     }
 
     /// Has the connection closed once what is in flight has been answered.

@@ -176,6 +176,13 @@ impl Http {
 
     /// Begins to answer one request.
     fn answering(self: &Rc<Http>, busy: Busy, who: &Party, closing: &Closing, request: Request<Incoming>) -> Answering {
+        if busy.client().takes_no_more() {
+            // Nobody is asked: the connection may be of settings, or of a term, that is over.
+            let why = "This connection ends: open a new one. Nothing was applied.";
+            let mut answer = refuse::plain(StatusCode::SERVICE_UNAVAILABLE, why, request.method());
+            answer.body_mut().keep_busy(busy);
+            return Box::pin(std::future::ready(Ok(answer)));
+        }
         match self.begin_stream(busy, who, closing, request) {
             Ok(answering) => answering,
             Err((busy, request)) => Box::pin(Rc::clone(self).answer(busy, who.clone(), closing.clone(), request)),

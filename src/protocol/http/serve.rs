@@ -376,6 +376,9 @@ impl<'a> Watch<'a> {
             && let Some(reason) = shutdown.or(asked)
         {
             self.finishing = Some(reason);
+            if self.is_http2 {
+                self.client.begin_finishing();
+            }
             return Poll::Ready(Wish::Finish);
         }
         loop {
@@ -383,7 +386,13 @@ impl<'a> Watch<'a> {
             if self.progress.0 != self.client.progress() {
                 self.progress = (self.client.progress(), now);
             }
-            let (at, reason) = self.client.deadline(&self.http.listener.limits, self.is_http2, self.progress.1);
+            let (mut at, mut reason) = self.client.deadline(&self.http.listener.limits, self.is_http2, self.progress.1);
+            if let Some(last) = self.client.last_stream_by()
+                && self.client.is_idle()
+                && last < at
+            {
+                (at, reason) = (last, self.reason());
+            }
             if let Some(reason) = reason
                 && now >= at
             {

@@ -85,6 +85,10 @@ pub fn parse(bytes: &[u8], to: &To<'_>, then: impl FnOnce(&Fields<'_, '_>, &Head
         }
         Ok(httparse::Status::Partial) => Read::Partial,
         Err(httparse::Error::TooManyHeaders) => Read::Broken("its answer has too many fields"),
+        // An alert of TLS (RFC 8446 5.1).
+        Err(_) if bytes.starts_with(&[0x15, 3]) => {
+            Read::Broken("it speaks TLS: write https:// in upstream.url, and give it upstream.tls")
+        }
         Err(_) => Read::Broken("its answer is not HTTP"),
     }
 }
