@@ -32,6 +32,7 @@ fn is_there(test: &str) -> bool {
             return table.contains(&format!(", {name}: "));
         }
         (path, _) if path.starts_with("src/") => (path.into(), function.to_owned()),
+        ("tls", Some((module, function))) => (format!("tests/tls/{module}.rs").into(), function.to_owned()),
         ("chaos" | "hostile", _) => (format!("tests/{file}/main.rs").into(), function.to_owned()),
         (path, _) => (format!("tests/{path}.rs").into(), function.to_owned()),
     };
