@@ -6,6 +6,8 @@
 //! Everything that a test wants to hold in its own hands (clock, randomness, disk, store, connections) comes in as a
 //! [`World`].
 
+mod shares;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,7 +21,7 @@ use crate::admin::{AdminError, AdminServer};
 use crate::audit::{Audit, AuditError};
 use crate::clock::{Clock, Entropy, HostClock, HostEntropy};
 use crate::config::Config;
-use crate::config::resolved::{CoordinatorKind, ListenAt, Listener, Mode, Role};
+use crate::config::resolved::{CoordinatorKind, ListenAt, Mode, Role};
 use crate::control::{self, Ended, Handle, Wish};
 use crate::coordinator::embedded::Embedded;
 use crate::coordinator::etcd::Etcd;
@@ -35,12 +37,13 @@ use crate::fence::tenure::Standing;
 use crate::log::{LogError, LogHandle};
 use crate::mailbox::WorkerId;
 use crate::metrics::Metrics;
-use crate::net::listen::{BindError, Bound, Socket, bind_at};
+use crate::net::listen::BindError;
 use crate::net::unix::Name;
 use crate::reload::{self, Origin, Reloader};
 use crate::state_dir::{FloorEvent, FloorWriter, StateDir, StateError};
-use crate::worker::setup::{Trust, gates_of, stamped_by};
-use crate::worker::{self, ListenerSetup, WorkerSetup, over_http};
+use crate::worker::setup::{gates_of, stamped_by};
+use crate::worker::{self, WorkerSetup};
+use shares::{bind_all, listeners, per_worker};
 
 /// A floor file that could not be written is tried again after so long.
 const FLOOR_RETRY: Duration = Duration::from_secs(1);
@@ -468,44 +471,6 @@ fn open_floors(config: &Config, world: &World) -> Result<OpenFloors, RunError> {
     let writer = FloorWriter::start(dir.into_floor_file(), FLOOR_RETRY)
         .map_err(|source| RunError::Thread { what: "the floor file's writer", source })?;
     Ok(OpenFloors { memory, door: Some(door), writer: Some(writer) })
-}
-
-/// Every listener's sockets, one for each worker. All of them, before anything else starts: an address that is taken
-/// is an error, and nothing has happened yet.
-fn bind_all(config: &Config) -> Result<Vec<(Arc<Listener>, Bound)>, RunError> {
-    let bind = |listener: &Arc<Listener>| {
-        let failed = |source| RunError::Listen { listener: Arc::clone(&listener.name), source };
-        let bound = bind_at(&listener.listen, listener.socket_mode, config.workers).map_err(failed)?;
-        Ok((Arc::clone(listener), bound))
-    };
-    config.listeners.iter().map(bind).collect()
-}
-
-/// A listener as one worker is given it: its socket, and what its sessions are made with.
-type Share = (Arc<Listener>, Socket, Trust);
-
-/// The share of each worker, and the names of unix sockets.
-fn per_worker(bound: Vec<(Arc<Listener>, Bound)>, trust: &[Trust], workers: usize) -> (Vec<Vec<Share>>, Vec<Name>) {
-    let mut mine: Vec<Vec<Share>> = (0..workers).map(|_| Vec::new()).collect();
-    let mut names = Vec::new();
-    for ((listener, bound), trust) in bound.into_iter().zip(trust) {
-        for (worker, socket) in mine.iter_mut().zip(bound.sockets) {
-            worker.push((Arc::clone(&listener), socket, trust.clone()));
-        }
-        names.extend(bound.name);
-    }
-    (mine, names)
-}
-
-/// One worker's listeners: its socket of each, and the protocol that serves it.
-fn listeners(shares: Vec<Share>, config: &Config, world: &World, metrics: &Metrics) -> Vec<ListenerSetup> {
-    let header: http::HeaderName = config.header.parse().expect("a resolved configuration has a header name");
-    let set_up = |(listener, socket, trust): Share| {
-        let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
-        let protocol = over_http(header.clone(), Arc::clone(&world.clock), world.mechanisms);
-        ListenerSetup::on(socket, listener, meters, protocol, trust)
-    };
-    shares.into_iter().map(set_up).collect()
 }
 
 fn spawn_control(setup: control::Setup) -> Result<(JoinHandle<Ended>, oneshot::Receiver<Ended>), RunError> {

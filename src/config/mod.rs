@@ -18,6 +18,7 @@ mod raw_listener;
 mod raw_trust;
 mod resolve;
 pub mod resolved;
+mod resolved_trust;
 mod schema;
 pub mod secrets;
 mod surroundings;
