@@ -6,6 +6,7 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::config::resolved;
+use crate::event::Recorded;
 use crate::event::sink::Recorder;
 use crate::fence::gate::{Cause, Order, Policy};
 use crate::fence::mechanism::Mechanisms;
@@ -94,6 +95,15 @@ impl Door {
 
     fn write(&self, number: u64) -> Decision {
         self.decide(&[("fencing-epoch", &stamp(number))])
+    }
+
+    /// What in audit mode was forwarded and would have been refused, oldest first.
+    fn would_have_refused(&self) -> Vec<Reason> {
+        let reason = |recorded: Recorded| match recorded.event {
+            Event::WouldRefuse { refusal, .. } => Some(refusal.reason),
+            _ => None,
+        };
+        self.recorder.all().into_iter().filter_map(reason).collect()
     }
 
     /// What control has been told since the last time.
@@ -529,16 +539,10 @@ fn a_door_in_audit_mode_forwards_all_and_says_what_it_would_have_refused() {
     .map(|fields| forwarded(door.decide(fields)))
     .collect();
     assert!(rights.iter().all(|right| right.signal().is_none() && right.kind() == Kind::Write));
-    let reasons: Vec<Reason> = door
-        .recorder
-        .all()
-        .into_iter()
-        .filter_map(|recorded| match recorded.event {
-            Event::WouldRefuse { refusal, .. } => Some(refusal.reason),
-            _ => None,
-        })
-        .collect();
-    assert_eq!(reasons, [Reason::StaleEpoch, Reason::StampRequired, Reason::MalformedStamp, Reason::ResourceMismatch]);
+    assert_eq!(
+        door.would_have_refused(),
+        [Reason::StaleEpoch, Reason::StampRequired, Reason::MalformedStamp, Reason::ResourceMismatch]
+    );
     door.cell.follow(Order::Fence(term(6)));
     assert_eq!(door.said(), ["fenced 6"]);
     assert!(rights.iter().all(|right| right.confirm().is_ok()));

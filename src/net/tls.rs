@@ -43,11 +43,6 @@ impl Tls {
         self.0.get_ref().1.peer_certificates()
     }
 
-    /// The protocol that both sides agreed on (ALPN, RFC 7301), where they did.
-    pub fn protocol(&self) -> Option<&[u8]> {
-        self.0.get_ref().1.alpn_protocol()
-    }
-
     /// Says that nothing follows, as far as the kernel takes it at once: whoever is gone does not hear it.
     pub(super) fn say_goodbye(&mut self) {
         let said = match &mut self.0 {

@@ -5,7 +5,7 @@ use crate::config::resolved::{GuardSettings, Listener, Role, StampSettings};
 
 /// The keys whose change needs a restart; none where all that changed can be had without one.
 pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
-    let mut keys: Vec<String> = [
+    let of_all = [
         ("id", old.id != new.id),
         ("state_dir", old.state_dir != new.state_dir),
         ("header", old.header != new.header),
@@ -21,11 +21,8 @@ pub fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
         ("history", old.history != new.history),
         ("log.format", old.log.format != new.log.format),
         ("workers", old.workers != new.workers),
-    ]
-    .into_iter()
-    .filter(|(_, changed)| *changed)
-    .map(|(key, _)| key.to_owned())
-    .collect();
+    ];
+    let mut keys: Vec<String> = changed(of_all).map(str::to_owned).collect();
     let names = |config: &Config| config.listeners.iter().map(|listener| listener.name.clone()).collect::<Vec<_>>();
     if names(old) != names(new) {
         keys.push("listeners (added, taken out, renamed or in another order)".to_owned());
@@ -50,7 +47,7 @@ fn of_listener(old: &Listener, new: &Listener) -> Vec<&'static str> {
         ("tls (added or taken out)", old.tls.is_some() != new.tls.is_some()),
         ("resource or rules (another set of resources)", old.serves != new.serves),
     ];
-    keys.extend(rest.into_iter().filter_map(|(key, changed)| changed.then_some(key)));
+    keys.extend(changed(rest));
     keys
 }
 
@@ -63,7 +60,7 @@ fn of_guard(old: &GuardSettings, new: &GuardSettings) -> Vec<&'static str> {
         // The gates go by it.
         ("bare_stamps", old.bare_stamps != new.bare_stamps),
     ];
-    all.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    changed(all).collect()
 }
 
 fn of_stamp(old: &StampSettings, new: &StampSettings) -> Vec<&'static str> {
@@ -72,5 +69,9 @@ fn of_stamp(old: &StampSettings, new: &StampSettings) -> Vec<&'static str> {
         ("campaign", old.campaign != new.campaign),
         ("on_coordinator_loss", old.keep_on_coordinator_loss != new.keep_on_coordinator_loss),
     ];
-    all.into_iter().filter_map(|(key, changed)| changed.then_some(key)).collect()
+    changed(all).collect()
+}
+
+fn changed<const N: usize>(keys: [(&'static str, bool); N]) -> impl Iterator<Item = &'static str> {
+    keys.into_iter().filter_map(|(key, changed)| changed.then_some(key))
 }

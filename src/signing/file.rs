@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -11,6 +10,7 @@ use ring::hmac;
 use zeroize::Zeroizing;
 
 use crate::config::resolved::{SignatureKey, Signatures};
+use crate::config::secrets::is_open_to_all;
 use crate::fence::KeyId;
 
 /// As long as the tag: a shorter key is easier to guess than the signature itself.
@@ -61,8 +61,7 @@ pub fn in_view(settings: &Signatures) -> Vec<&SignatureKey> {
 }
 
 fn is_in_view(key: &SignatureKey) -> bool {
-    const OTHERS_READ: u32 = 0o004;
-    std::fs::metadata(&key.file).is_ok_and(|file| file.permissions().mode() & OTHERS_READ != 0)
+    is_open_to_all(&key.file).unwrap_or(false)
 }
 
 /// The bytes that a file's text stands for.
@@ -85,6 +84,8 @@ fn bytes(text: &[u8]) -> Result<Zeroizing<Vec<u8>>, (String, &'static str)> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     const GOOD: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

@@ -18,7 +18,8 @@ use crate::peer::Names;
 /// No file of certificates is larger: a system's bundle has some 200 KiB.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
-/// Reads the files of one listener, or of another owner that is named in what is wrong, and remembers what was wrong and what expires when.
+/// Reads the files of one listener, or of another owner that is named in what is wrong, and remembers what was wrong
+/// and what expires when.
 pub struct Reader<'a> {
     owner: &'a str,
     /// What the client's certificate names this side.

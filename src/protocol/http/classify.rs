@@ -102,8 +102,8 @@ impl Seen {
     }
 }
 
-/// Path and query, as origin-form has them.
-fn target_of(uri: &Uri) -> &str {
+/// Path and query, as origin-form has them: what a stamp is signed over must be what is written.
+pub fn target_of(uri: &Uri) -> &str {
     uri.path_and_query().map_or("/", PathAndQuery::as_str)
 }
 

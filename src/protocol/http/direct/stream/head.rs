@@ -4,7 +4,7 @@ use http::header::{self, HeaderMap, HeaderValue};
 use http::request::Parts;
 use http::{Method, Version};
 
-use super::super::super::classify::{FRAMING_ALIKE, is_grpc_type};
+use super::super::super::classify::{FRAMING_ALIKE, is_grpc_type, target_of};
 use super::super::super::head::{Names, digits};
 use super::super::fields::line;
 use super::super::request::{is_of_a_proxy, is_plain_host, is_plain_target};
@@ -83,7 +83,7 @@ impl Stream {
         Facts {
             method: self.head.method.as_str(),
             path: self.head.uri.path(),
-            target: self.target(),
+            target: target_of(&self.head.uri),
             fields: &self.head,
             upgrade: false,
             grpc: false,
@@ -93,14 +93,10 @@ impl Stream {
         }
     }
 
-    fn target(&self) -> &str {
-        self.head.uri.path_and_query().map_or("/", |target| target.as_str())
-    }
-
     /// Writes the head as the upstream is to see it: as [`Names::to_upstream`] has it.
     pub(super) fn write(&self, names: &Names, stamp: Option<&HeaderValue>, to: &mut Vec<u8>) {
         let uri = &self.head.uri;
-        for part in [self.head.method.as_str(), " ", self.target(), " HTTP/1.1\r\n"] {
+        for part in [self.head.method.as_str(), " ", target_of(uri), " HTTP/1.1\r\n"] {
             to.extend_from_slice(part.as_bytes());
         }
         line(to, b"host", uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
