@@ -74,6 +74,8 @@ pub struct Facts<'a> {
     pub upgrade: bool,
     /// Whether it is a gRPC call.
     pub grpc: bool,
+    /// What the protocol itself knows it to be; `None` where method and rules say it.
+    pub kind: Option<Kind>,
     /// Who sent it.
     pub peer: Peer,
     /// What its certificate names it, where it has shown one.
