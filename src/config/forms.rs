@@ -392,9 +392,17 @@ mod tests {
         for (name, good, bad) in [
             ("duration", vec!["0s"], vec!["0"]),
             ("duration above 0", vec!["1ms"], vec!["0s", "0ms"]),
-            ("upstream URL", vec!["http://a", "https://a", "unix:/a", "redis://a"], vec!["ftp://a", "tls://a", "a", "unix:a", "unix:/a/"]),
+            (
+                "upstream URL",
+                vec!["http://a", "https://a", "unix:/a", "redis://a"],
+                vec!["ftp://a", "tls://a", "a", "unix:a", "unix:/a/"],
+            ),
             ("address", vec!["tcp://db:5432", "https://a", "postgres://a"], vec!["tcp://a", "a:1", "unix:/a"]),
-            ("network", vec!["10.0.0.0/8", "10.1.2.3", "::1", "fd00::/8", "0.0.0.0/0"], vec!["10.0.0.0/33", "a/8", "10.0.0.1/8", "/8", ""]),
+            (
+                "network",
+                vec!["10.0.0.0/8", "10.1.2.3", "::1", "fd00::/8", "0.0.0.0/0"],
+                vec!["10.0.0.0/33", "a/8", "10.0.0.1/8", "/8", ""],
+            ),
             ("user", vec!["epochgate_guard"], vec!["", "a\0b"]),
             ("listen place", vec![":1", "unix:/run/a.sock"], vec!["1", "unix:", "unix:a"]),
             ("file mode", vec!["0660", "600"], vec!["0", "0888", "rw", "00660", "+60"]),

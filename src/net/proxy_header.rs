@@ -140,7 +140,8 @@ fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
 
 /// CRC-32C (RFC 3720, appendix B.4) with four zeros in the place of the checksum itself.
 fn checksum_without(header: &[u8], at: usize) -> u32 {
-    let bytes = header.iter().enumerate().map(|(place, byte)| if (at..at + CHECKSUM.1).contains(&place) { 0 } else { *byte });
+    let bytes =
+        header.iter().enumerate().map(|(place, byte)| if (at..at + CHECKSUM.1).contains(&place) { 0 } else { *byte });
     !bytes.fold(u32::MAX, |sum, byte| {
         (0..8).fold(sum ^ u32::from(byte), |sum, _| if sum & 1 == 1 { (sum >> 1) ^ 0x82F6_3B78 } else { sum >> 1 })
     })
@@ -327,7 +328,10 @@ mod tests {
     #[test]
     fn a_line_is_read_strictly() {
         let read = |line: &str| read_line(line.as_bytes());
-        assert_eq!(read("PROXY TCP4 10.0.0.7 10.0.0.3 5123 80\r\n").expect("one").source, Some(address("10.0.0.7:5123")));
+        assert_eq!(
+            read("PROXY TCP4 10.0.0.7 10.0.0.3 5123 80\r\n").expect("one").source,
+            Some(address("10.0.0.7:5123"))
+        );
         assert_eq!(read("PROXY TCP6 fd00::7 fd00::3 1 2\r\n").expect("one").source, Some(address("[fd00::7]:1")));
         assert_eq!(read("PROXY UNKNOWN\r\n"), Ok(ProxyHeader::default()));
         assert_eq!(read("PROXY UNKNOWN ff:: whatever\r\n"), Ok(ProxyHeader::default()));
@@ -351,7 +355,9 @@ mod tests {
 
     #[test]
     fn what_other_protocols_begin_with_is_no_header() {
-        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01\x02\x00", b"\0\0\0\x08\x04\xd2\x16\x2f", b"PING\r\n", b"*1\r\n"] {
+        for bytes in
+            [&b"GET / HTTP/1.1\r\n"[..], b"\x16\x03\x01\x02\x00", b"\0\0\0\x08\x04\xd2\x16\x2f", b"PING\r\n", b"*1\r\n"]
+        {
             assert_eq!(first(bytes), Ok(First::Other), "{bytes:?}");
         }
         assert_eq!(first(b"PRO"), Ok(First::Short));

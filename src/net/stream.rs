@@ -152,6 +152,11 @@ impl Stream {
         Ok(there)
     }
 
+    /// The address that it is connected to, where there is one.
+    pub fn peer_address(&self) -> Option<std::net::SocketAddr> {
+        self.carrier()?.peer_addr().ok()
+    }
+
     /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has
     /// sealed and the kernel has not taken yet waits in here.
     pub fn has_sent_all(&self) -> bool {

@@ -13,8 +13,8 @@ use crate::config::forms::UpstreamAt;
 use crate::config::problem::KeyPath;
 use crate::config::raw::{self, Allow, CoordinatorLoss, OF_A_GUARD, OF_A_STAMP};
 use crate::config::resolved::{
-    Control, GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Role, StampSettings, UntilArmed, Upstream,
-    UpstreamTls, UpstreamVersion,
+    Control, GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Role, StampSettings, UntilArmed,
+    Upstream, UpstreamTls, UpstreamVersion,
 };
 use crate::fence::Resource;
 use crate::rules::Rules;
