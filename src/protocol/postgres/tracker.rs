@@ -95,6 +95,8 @@ pub struct Tracker {
     terminated: bool,
     fatal: bool,
     error: Vec<u8>,
+    /// Something passed that cannot be followed.
+    confused: bool,
 }
 
 impl Default for Tracker {
@@ -116,6 +118,7 @@ impl Default for Tracker {
             terminated: false,
             fatal: false,
             error: Vec::new(),
+            confused: false,
         }
     }
 }
@@ -128,9 +131,10 @@ impl Tracker {
     pub fn sent(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let mut walk = self.up;
         // A message that is not whole yet can take no effect.
-        walk.over(bytes, |part| if part.ends { self.client_said(part.kind) } else { Ok(()) })?;
+        let followed = walk.over(bytes, |part| if part.ends { self.client_said(part.kind) } else { Ok(()) });
         self.up = walk;
-        Ok(())
+        self.confused |= followed.is_err();
+        followed
     }
 
     /// These bytes have come from the server.
@@ -139,14 +143,16 @@ impl Tracker {
     /// As for [`Tracker::sent`].
     pub fn came(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
         let mut walk = self.down;
-        walk.over(bytes, |part| self.server_said(part))?;
+        let followed = walk.over(bytes, |part| self.server_said(part));
         self.down = walk;
-        Ok(())
+        self.confused |= followed.is_err();
+        followed
     }
 
     /// Whether nothing that was sent can still take effect.
     pub fn is_idle(&self) -> bool {
         match self.login {
+            _ if self.confused => false,
             Login::Working => false,
             Login::Asking => true,
             Login::Over => {
@@ -183,7 +189,12 @@ impl Tracker {
 
     /// Whether the server's stream stands between two messages.
     pub fn is_between_replies(&self) -> bool {
-        self.down.is_between()
+        self.down.is_between() && !self.confused
+    }
+
+    /// Whether what has left for the server ends with a whole message.
+    pub fn is_between_messages(&self) -> bool {
+        self.up.is_between() && !self.confused
     }
 
     /// Whether so much is outstanding that the client is better not read now.

@@ -1,0 +1,1 @@
+//! A session over a server that the test plays.
