@@ -21,9 +21,11 @@ pub fn launch(name: &str) -> Launch {
     }
     let id = NOBODY.to_string();
     let mut how = vec!["--reuid", id.as_str(), "--regid", id.as_str(), "--clear-groups"];
-    // A checkout below /root is closed to nobody: then the program keeps the right to look into it.
+    // A checkout below /root is closed to nobody: then the program keeps the right to look into it, also where it
+    // asks beforehand whether it may (`access`, which else answers as for a user without rights).
     if !all_may_reach(&program(name)) {
         how.extend(["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]);
+        how.extend(["--securebits", "+no_setuid_fixup"]);
     }
     launch.under("setpriv", &how)
 }
