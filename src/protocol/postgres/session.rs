@@ -394,7 +394,8 @@ impl Session {
     }
 
     fn server_ended(&mut self) {
-        let is_over = self.tracker.is_idle() || self.tracker.is_ended_by_server();
+        // Until the server has greeted it, a client has done nothing but say who it is.
+        let is_over = self.tracker.is_idle() || self.tracker.is_ended_by_server() || !self.tracker.has_begun();
         if is_over { self.answered() } else { self.lost() }
     }
 
