@@ -122,8 +122,9 @@ fn replication_streams_through_and_ends_with_its_epoch() {
 
     // It reads only: it does not hold up the handoff, and it ends.
     let _b = world.fail_over();
-    assert!(!stream.wait(LONG).success());
+    assert_eq!(world.guard.resource()["last_handoff"]["by"], "answers");
     world.a.process().resume();
+    assert!(!stream.wait(LONG).success());
     eventually("nobody streams", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_replication") == "0");
 }
 
@@ -161,7 +162,7 @@ fn a_client_that_leaves_in_the_middle_lets_its_statement_end() {
     let world = World::start();
     world.sql("CREATE TABLE left_behind (what text)");
     let mut gone = session(&world.a);
-    gone.begin("SELECT pg_sleep(1); INSERT INTO left_behind VALUES ('came')");
+    gone.begin("INSERT INTO left_behind SELECT 'came' FROM pg_sleep(3)");
     eventually("it runs", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%left_behind%' AND state = 'active' AND pid <> pg_backend_pid()") == "1");
     gone.process().kill();
     eventually("the statement ends", LONG, || world.postgres.query("SELECT what FROM left_behind") == "came");
@@ -169,7 +170,7 @@ fn a_client_that_leaves_in_the_middle_lets_its_statement_end() {
     assert_eq!(world.guard.resource()["gate"]["lost"], 0);
     // An open transaction ends with its client, at once.
     let mut open = Session::open(world.a.address, "app", "app");
-    open.say("BEGIN; INSERT INTO left_behind VALUES ('never')");
+    assert_eq!(open.say("BEGIN; INSERT INTO left_behind VALUES ('never')"), "");
     open.process().kill();
     eventually("it is rolled back", LONG, || world.postgres.sessions() == 0);
     assert_eq!(world.postgres.query("SELECT string_agg(what, ',') FROM left_behind"), "came");

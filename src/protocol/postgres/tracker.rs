@@ -95,8 +95,10 @@ pub struct Tracker {
     terminated: bool,
     fatal: bool,
     error: Vec<u8>,
-    /// Something passed that cannot be followed.
-    confused: bool,
+    /// Something of the client's passed that cannot be followed.
+    up_is_lost: bool,
+    /// Something of the server's did.
+    down_is_lost: bool,
 }
 
 impl Default for Tracker {
@@ -118,7 +120,8 @@ impl Default for Tracker {
             terminated: false,
             fatal: false,
             error: Vec::new(),
-            confused: false,
+            up_is_lost: false,
+            down_is_lost: false,
         }
     }
 }
@@ -133,7 +136,7 @@ impl Tracker {
         // A message that is not whole yet can take no effect.
         let followed = walk.over(bytes, |part| if part.ends { self.client_said(part.kind) } else { Ok(()) });
         self.up = walk;
-        self.confused |= followed.is_err();
+        self.up_is_lost |= followed.is_err();
         followed
     }
 
@@ -145,14 +148,14 @@ impl Tracker {
         let mut walk = self.down;
         let followed = walk.over(bytes, |part| self.server_said(part));
         self.down = walk;
-        self.confused |= followed.is_err();
+        self.down_is_lost |= followed.is_err();
         followed
     }
 
     /// Whether nothing that was sent can still take effect.
     pub fn is_idle(&self) -> bool {
         match self.login {
-            _ if self.confused => false,
+            _ if self.up_is_lost || self.down_is_lost => false,
             Login::Working => false,
             Login::Asking => true,
             Login::Over => {
@@ -189,12 +192,12 @@ impl Tracker {
 
     /// Whether the server's stream stands between two messages.
     pub fn is_between_replies(&self) -> bool {
-        self.down.is_between() && !self.confused
+        self.down.is_between() && !self.down_is_lost
     }
 
     /// Whether what has left for the server ends with a whole message.
     pub fn is_between_messages(&self) -> bool {
-        self.up.is_between() && !self.confused
+        self.up.is_between() && !self.up_is_lost
     }
 
     /// Whether so much is outstanding that the client is better not read now.

@@ -140,7 +140,10 @@ fn the_transaction_and_the_end_are_known() {
 
 #[test]
 fn what_nobody_sends_ends_the_session() {
-    assert!(begun().sent(&stream("Y")).is_err());
+    let mut lost = begun();
+    assert!(lost.sent(&stream("Y")).is_err());
+    assert!(!lost.is_idle(), "nobody knows what that was");
+    assert!(lost.is_between_replies() && !lost.is_between_messages());
     assert!(begun().came(&stream("Z")).is_err(), "nothing was outstanding");
     assert!(begun().came(&message(b'Z', b"")).is_err());
     assert!(begun().came(&message(b'Z', b"II")).is_err());
