@@ -54,7 +54,8 @@ fn everything_that_psql_does_works_through_stamp_and_guard() {
     world.assert_rules_kept();
 }
 
-const RUNNING: &str = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active'";
+const RUNNING: &str =
+    "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(600)%' AND state = 'active'";
 
 #[test]
 fn copies_go_both_ways_and_large_ones_too() {
@@ -72,7 +73,15 @@ fn copies_go_both_ways_and_large_ones_too() {
     assert_eq!(fs::read_to_string(&back).unwrap(), rows);
     // One that fails in the middle, and the session after it.
     let failed = psql_launch(world.a.address, "app", "app")
-        .args(["-v", "ON_ERROR_STOP=0", "-At", "-c", &format!("\\copy copied FROM '{}'", file.display()), "-c", "SELECT 'on'"])
+        .args([
+            "-v",
+            "ON_ERROR_STOP=0",
+            "-At",
+            "-c",
+            &format!("\\copy copied FROM '{}'", file.display()),
+            "-c",
+            "SELECT 'on'",
+        ])
         .run(LONG * 4)
         .stdout();
     assert!(failed.contains("on"), "{failed}");
@@ -163,7 +172,9 @@ fn a_client_that_leaves_in_the_middle_lets_its_statement_end() {
     world.sql("CREATE TABLE left_behind (what text)");
     let mut gone = session(&world.a);
     gone.begin("INSERT INTO left_behind SELECT 'came' FROM pg_sleep(3)");
-    eventually("it runs", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%left_behind%' AND state = 'active' AND pid <> pg_backend_pid()") == "1");
+    eventually("it runs", LONG, || {
+        world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%left_behind%' AND state = 'active' AND pid <> pg_backend_pid()") == "1"
+    });
     gone.process().kill();
     eventually("the statement ends", LONG, || world.postgres.query("SELECT what FROM left_behind") == "came");
     eventually("it is answered", LONG, || world.guard.resource()["gate"]["in_flight"] == 0);

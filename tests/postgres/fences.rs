@@ -36,10 +36,9 @@ fn the_session_of_an_old_epoch_learns_both_epochs() {
     let epoch = world.epoch_of_a();
     let options = format!("-c epochgate.epoch={epoch}");
     let launch = psql_launch(world.guard.address, "app", "app").env("PGOPTIONS", &options);
-    let mut direct = crate::support::talk::Talk::start(
-        launch.args(["-At", "-v", "ON_ERROR_STOP=0"]),
-        |line| format!("\\echo {line}"),
-    );
+    let mut direct = crate::support::talk::Talk::start(launch.args(["-At", "-v", "ON_ERROR_STOP=0"]), |line| {
+        format!("\\echo {line}")
+    });
     assert_eq!(direct.say("SELECT 'ready';"), "ready");
     let b = world.fail_over();
     let required = crate::epoch_of(&b.await_leadership());
@@ -95,7 +94,9 @@ fn what_cannot_be_cancelled_counts_as_lost() {
     runs.begin(
         "DO $$ BEGIN LOOP BEGIN PERFORM pg_sleep(600); EXCEPTION WHEN query_canceled THEN NULL; END; END LOOP; END $$",
     );
-    eventually("it runs", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'") == "1");
+    eventually("it runs", LONG, || {
+        world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'DO%' AND state = 'active'") == "1"
+    });
     let began = std::time::Instant::now();
     let _b = world.fail_over();
     assert_eq!(world.guard.resource()["last_handoff"]["by"], "time");
@@ -112,7 +113,8 @@ fn a_prepared_transaction_is_not_committed_by_a_stale_session() {
     let b = world.fail_over();
     world.a.process().resume();
     assert!(old.say("COMMIT PREPARED 'p'").contains("57P01"));
-    let stale = psql_with(world.guard.address, &format!("-c epochgate.epoch={}", world.epoch_of_a()), "COMMIT PREPARED 'p'");
+    let stale =
+        psql_with(world.guard.address, &format!("-c epochgate.epoch={}", world.epoch_of_a()), "COMMIT PREPARED 'p'");
     assert!(stale.expect_err("it is stale").contains("stale_epoch"));
     assert_eq!(world.postgres.query("SELECT gid FROM pg_prepared_xacts"), "p");
     // It is the new leader's to decide.
@@ -126,10 +128,18 @@ fn a_copy_that_is_half_done_is_rolled_back() {
     world.sql("CREATE TABLE told (what text)");
     let mut copy = session(&world.a);
     copy.begin("COPY told FROM PROGRAM 'echo a; sleep 600'".replace("PROGRAM 'echo a; sleep 600'", "STDIN").as_str());
-    eventually("it runs", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'") == "1");
+    eventually("it runs", LONG, || {
+        world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND state = 'active'")
+            == "1"
+    });
     let _b = world.fail_over();
     world.a.process().resume();
-    eventually("its session is gone", LONG, || world.postgres.query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND pid <> pg_backend_pid()") == "0");
+    eventually("its session is gone", LONG, || {
+        world
+            .postgres
+            .query("SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND pid <> pg_backend_pid()")
+            == "0"
+    });
     assert_eq!(world.postgres.query("SELECT count(*) FROM told"), "0");
 }
 
@@ -139,10 +149,9 @@ fn cancelling_works_while_everything_is_fenced() {
     let mut world = World::with(|guard| guard.top("drain: { timeout: 60s, quarantine: 70s }"));
     let options = format!("-c epochgate.epoch={}", world.epoch_of_a());
     let launch = psql_launch(world.guard.address, "app", "app").env("PGOPTIONS", &options);
-    let mut direct = crate::support::talk::Talk::start(
-        launch.args(["-At", "-v", "ON_ERROR_STOP=0"]),
-        |line| format!("\\echo {line}"),
-    );
+    let mut direct = crate::support::talk::Talk::start(launch.args(["-At", "-v", "ON_ERROR_STOP=0"]), |line| {
+        format!("\\echo {line}")
+    });
     direct.begin("SELECT pg_sleep(600);");
     eventually("it runs", LONG, || world.postgres.query(RUNNING) == "1");
     let b = world.second();

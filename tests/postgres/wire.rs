@@ -77,7 +77,8 @@ fn what_a_client_sends_ahead_waits_for_the_greeting_and_garbage_ends_the_session
     let world = World::start();
     let epoch = world.epoch_of_a().to_string();
     let session = startup(&[("user", "app"), ("database", "app"), ("epochgate.epoch", &epoch)]);
-    let query = |sql: &str| [&b"Q"[..], &u32::try_from(sql.len() + 5).unwrap().to_be_bytes(), sql.as_bytes(), b"\0"].concat();
+    let query =
+        |sql: &str| [&b"Q"[..], &u32::try_from(sql.len() + 5).unwrap().to_be_bytes(), sql.as_bytes(), b"\0"].concat();
     // The startup message, a query and the end in one.
     let all = [&session[..], &query("CREATE TABLE ahead (what text)"), b"X\0\0\0\x04"].concat();
     let answer = told(world.guard.address, &all);

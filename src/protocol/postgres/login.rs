@@ -20,7 +20,13 @@ const ANSWER: u8 = b'p';
 const TERMINATE: u8 = b'X';
 
 /// Passes on the client's answers, whole ones; ready when nothing goes this way any more. What else it has sent stays in `up.left`.
-pub fn poll(up: &mut Way, client: &mut Stream, upstream: &mut Stream, watch: &mut impl Watch, context: &mut Context<'_>) -> Poll<Stop> {
+pub fn poll(
+    up: &mut Way,
+    client: &mut Stream,
+    upstream: &mut Stream,
+    watch: &mut impl Watch,
+    context: &mut Context<'_>,
+) -> Poll<Stop> {
     loop {
         let answers = match leading(&up.left, |kind| kind == ANSWER) {
             Ok(answers) => answers,

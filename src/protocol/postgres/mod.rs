@@ -170,9 +170,11 @@ impl Postgres {
     ) -> Result<(Stream, Cow<'a, [u8]>), Box<Refusal>> {
         let stamp = right.stamp().filter(|_| !self.sessions.is_stamp());
         let packet = match stamp.and_then(|value| Stamp::parse(value.as_bytes()).ok()) {
-            Some(stamp) => Cow::Owned(startup.for_target(stamp.epoch).map_err(|Malformed(why)| {
-                Box::new(Refusal::new(Reason::MalformedStamp, why))
-            })?),
+            Some(stamp) => Cow::Owned(
+                startup
+                    .for_target(stamp.epoch)
+                    .map_err(|Malformed(why)| Box::new(Refusal::new(Reason::MalformedStamp, why)))?,
+            ),
             None => Cow::Borrowed(packet),
         };
         Ok((self.sessions.connect(right, who).await?, packet))

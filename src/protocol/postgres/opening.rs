@@ -95,7 +95,10 @@ pub async fn open(mut stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<
             // As PostgreSQL has it: many clients cancel in plain text, whatever their session goes over.
             First::Cancel(packet) => Wants::Cancel(packet.to_vec()),
             First::Startup(_) if tls.is_some() && !secured => {
-                return Err(Unfit::Malformed(stream, Malformed("this listener takes sessions over TLS only (sslmode=require)")));
+                return Err(Unfit::Malformed(
+                    stream,
+                    Malformed("this listener takes sessions over TLS only (sslmode=require)"),
+                ));
             }
             First::Startup(packet) => Wants::Session(packet.to_vec()),
         };

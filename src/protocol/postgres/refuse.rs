@@ -40,13 +40,19 @@ pub fn stopping() -> Vec<u8> {
 
 /// What a client is told that does not speak the protocol.
 pub fn unreadable(why: Malformed) -> Vec<u8> {
-    error(PROTOCOL_VIOLATION, "This is not PostgreSQL's protocol as it should be", why.0, "Nothing of it was forwarded.")
+    error(
+        PROTOCOL_VIOLATION,
+        "This is not PostgreSQL's protocol as it should be",
+        why.0,
+        "Nothing of it was forwarded.",
+    )
 }
 
 fn told(refusal: &Refusal, outcome: &str, hint: &str) -> Vec<u8> {
     let code = if refusal.reason.is_worth_retrying() { TRY_LATER } else { DROP_IT };
     let mut detail = refusal.detail.trim_end_matches('.').to_owned();
-    let mut say = |text: std::fmt::Arguments<'_>| detail.write_fmt(text).expect("a text takes all that is written to it");
+    let mut say =
+        |text: std::fmt::Arguments<'_>| detail.write_fmt(text).expect("a text takes all that is written to it");
     say(format_args!(" (reason {}, outcome {outcome}", refusal.reason));
     if let Some(resource) = &refusal.resource {
         say(format_args!(", resource {resource}"));
@@ -81,7 +87,11 @@ fn hint(reason: Reason) -> &'static str {
         }
         Reason::MalformedStamp => "Name one epoch, in decimal digits: options='-c epochgate.epoch=42'.",
         Reason::StampPresent => "Leave epochgate.epoch out of the connection's options: the sidecar sets it.",
-        Reason::StaleEpoch | Reason::EpochConflict | Reason::EpochDenied | Reason::EpochExpected | Reason::TermChanged => {
+        Reason::StaleEpoch
+        | Reason::EpochConflict
+        | Reason::EpochDenied
+        | Reason::EpochExpected
+        | Reason::TermChanged => {
             "Nothing was applied. Another leads now, or led since: connect anew through the present leader."
         }
         Reason::NotLeader => "Nothing was applied. Connect through the present leader.",
@@ -168,7 +178,9 @@ pub(super) mod tests {
 
     #[test]
     fn who_is_fenced_learns_what_became_of_it() {
-        assert!(fields(&fenced(&stale(), true))[4].contains("outcome idle, resource orders, epoch 41 given, 42 required"));
+        assert!(
+            fields(&fenced(&stale(), true))[4].contains("outcome idle, resource orders, epoch 41 given, 42 required")
+        );
         assert!(fields(&fenced(&stale(), false))[4].contains("outcome unknown"));
         assert_eq!(fields(&stopping())[2], "C57P01");
         assert_eq!(fields(&unreadable(Malformed("it ends too soon")))[4], "Dit ends too soon");

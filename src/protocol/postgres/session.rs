@@ -231,7 +231,8 @@ impl Session {
                 Poll::Ready(Stop::ToBroke) => self.up_is_over = true,
             }
         }
-        let rests = self.tracker.has_begun() && self.tracker.is_idle() && self.tracker.transaction() == Transaction::None;
+        let rests =
+            self.tracker.has_begun() && self.tracker.is_idle() && self.tracker.transaction() == Transaction::None;
         if rests && self.up.left.is_empty() && self.down.left.is_empty() && self.closing.stage() >= Stage::Finishing {
             return Poll::Ready(Why::Finishing);
         }
@@ -348,7 +349,8 @@ impl Session {
 
     /// Asks the server to cancel what runs, and waits a moment for the answer.
     async fn cancelled(&mut self) -> Left {
-        let may_ask = self.closing.stage() < Stage::Now && self.signal.as_ref().is_none_or(|signal| signal.asked() < Ask::Cut);
+        let may_ask =
+            self.closing.stage() < Stage::Now && self.signal.as_ref().is_none_or(|signal| signal.asked() < Ask::Cut);
         let Some(request) = self.tracker.key().map(message::cancel).filter(|_| may_ask) else { return Left::Overdue };
         let (service, who) = (Rc::clone(&self.service), self.named.who.clone());
         let is_proved = service.sessions.listener.upstream.control.is_some();
@@ -383,7 +385,8 @@ impl Session {
     fn answered(&mut self) {
         if let Some(mut upstream) = self.upstream.take() {
             let nobody = &mut Context::from_waker(std::task::Waker::noop());
-            let politely = self.tracker.is_between_messages() && !self.tracker.is_terminated() && self.startup.left.is_empty();
+            let politely =
+                self.tracker.is_between_messages() && !self.tracker.is_terminated() && self.startup.left.is_empty();
             if politely && self.tracker.has_begun() {
                 // As far as the kernel takes it at once: the connection's end says the same.
                 let _ = Pin::new(&mut upstream).poll_write(nobody, TERMINATE);

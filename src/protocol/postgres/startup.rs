@@ -225,7 +225,8 @@ pub(super) mod tests {
     }
 
     fn body(parameters: &[(&str, &str)]) -> Vec<u8> {
-        let mut body: Vec<u8> = parameters.iter().flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes()).collect();
+        let mut body: Vec<u8> =
+            parameters.iter().flat_map(|(name, value)| format!("{name}\0{value}\0").into_bytes()).collect();
         body.push(0);
         body
     }
@@ -257,7 +258,15 @@ pub(super) mod tests {
 
     #[test]
     fn what_names_none_is_not_taken_for_one() {
-        for options in ["", "-c", "-c epochgate.epoch", "-c xepochgate.epoch=42", "epochgate.epoch=42", "-c a=epochgate.epoch=42", "\\"] {
+        for options in [
+            "",
+            "-c",
+            "-c epochgate.epoch",
+            "-c xepochgate.epoch=42",
+            "epochgate.epoch=42",
+            "-c a=epochgate.epoch=42",
+            "\\",
+        ] {
             assert_eq!(epoch_of(&[("options", options)]), Ok(None), "{options}");
         }
         // Whatever the value is, it is found, and the role says what is wrong with it.

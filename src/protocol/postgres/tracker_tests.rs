@@ -172,8 +172,22 @@ fn equal_units_cost_no_memory_and_others_are_bounded() {
 
 /// A long stream, recorded by hand, both ways.
 const STEPS: &[(char, &str)] = &[
-    ('>', "Q"), ('<', "TDDCZ"), ('>', "PBDES"), ('<', "12TDDC"), ('<', "Z"), ('>', "PBESPBES"), ('<', "1EZ12CZ"),
-    ('>', "Q"), ('<', "G"), ('>', "ddd"), ('>', "c"), ('<', "CZ"), ('>', "PBES"), ('<', "12G"), ('>', "dcS"), ('<', "CZ"),
+    ('>', "Q"),
+    ('<', "TDDCZ"),
+    ('>', "PBDES"),
+    ('<', "12TDDC"),
+    ('<', "Z"),
+    ('>', "PBESPBES"),
+    ('<', "1EZ12CZ"),
+    ('>', "Q"),
+    ('<', "G"),
+    ('>', "ddd"),
+    ('>', "c"),
+    ('<', "CZ"),
+    ('>', "PBES"),
+    ('<', "12G"),
+    ('>', "dcS"),
+    ('<', "CZ"),
 ];
 
 #[test]
@@ -294,8 +308,28 @@ impl Server {
 /// What a client may send in one go; `c` marks a COPY.
 fn unit() -> impl Strategy<Value = &'static str> {
     prop::sample::select(vec![
-        "Q", "QQ", "F", "PBES", "PBDES", "PBEPBES", "PBEH S", "S", "PDH", "PBEQS", "PBEFPBES", "Q@ddc", "Q@df", "Q@c", "Q@dSdc",
-        "PBE@dcS", "PBE@SddcS", "PBE@SdfS", "PBE@SdcSPBES", "PBE@SdcSQ", "PBEQ@dcS", "CS",
+        "Q",
+        "QQ",
+        "F",
+        "PBES",
+        "PBDES",
+        "PBEPBES",
+        "PBEH S",
+        "S",
+        "PDH",
+        "PBEQS",
+        "PBEFPBES",
+        "Q@ddc",
+        "Q@df",
+        "Q@c",
+        "Q@dSdc",
+        "PBE@dcS",
+        "PBE@SddcS",
+        "PBE@SdfS",
+        "PBE@SdcSPBES",
+        "PBE@SdcSQ",
+        "PBEQ@dcS",
+        "CS",
     ])
 }
 

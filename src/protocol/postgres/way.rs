@@ -76,7 +76,13 @@ impl Way {
     }
 
     /// Passes on what can be passed; ready when nothing goes this way any more.
-    pub fn poll(&mut self, from: &mut Stream, to: &mut Stream, watch: &mut impl Watch, context: &mut Context<'_>) -> Poll<Stop> {
+    pub fn poll(
+        &mut self,
+        from: &mut Stream,
+        to: &mut Stream,
+        watch: &mut impl Watch,
+        context: &mut Context<'_>,
+    ) -> Poll<Stop> {
         loop {
             if let Some(stop) = ready!(self.poll_left(to, watch, context)) {
                 return Poll::Ready(stop);
@@ -99,7 +105,12 @@ impl Way {
     }
 
     /// Ready when nothing is left, also within TLS; with a stop where it cannot go on.
-    pub fn poll_left(&mut self, to: &mut Stream, watch: &mut impl Watch, context: &mut Context<'_>) -> Poll<Option<Stop>> {
+    pub fn poll_left(
+        &mut self,
+        to: &mut Stream,
+        watch: &mut impl Watch,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Stop>> {
         while !self.left.is_empty() {
             if !watch.may_leave() {
                 return Poll::Ready(Some(Stop::Forbidden));
