@@ -21,21 +21,9 @@
 pub mod orphans;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::fence::{Resource, Term};
-
-/// Who the control connection is (`upstream.control`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The user of the server.
-    pub user: String,
-    /// The file with its password; `None` where the server asks for none.
-    pub password_file: Option<PathBuf>,
-    /// The database to connect to, where the protocol has such a thing; the user's name where there is none.
-    pub database: Option<String>,
-}
 
 /// What was seen when nothing older could take effect any more; for the log and for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
