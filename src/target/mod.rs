@@ -8,6 +8,7 @@
 //! |---|---|
 //! | here | [`Prover`]: what control asks, and what it gets |
 //! | [`orphans`] | which sessions of a server have no socket on this host any more: whatever the protocol |
+//! | [`postgres`] | the proof at a PostgreSQL server, and the in-target level |
 //!
 //! # What a proof rests on
 //!
@@ -19,6 +20,7 @@
 //!   its volume) may have sessions that are not recognised: `docs/databases.md` says what to do then.
 
 pub mod orphans;
+pub mod postgres;
 
 use std::future::Future;
 use std::pin::Pin;
