@@ -131,7 +131,7 @@ async fn set(
                 return Err(format!(
                     "the epoch of {resource} is locked, and by no session: prepared transactions of REPEATABLE READ or \
                      SERIALIZABLE do that ({}); COMMIT PREPARED or ROLLBACK PREPARED them",
-                    sessions::prepared_names(connected).await?
+                    sessions::prepared_names(connected).await?.join(", ")
                 ));
             }
             Err(failed) => return Err(format!("the epoch of {resource} cannot be raised: {}", failed.text())),

@@ -6,6 +6,7 @@
 //! | [`connect`] | how that connection is made, and what has to be true of it |
 //! | [`sessions`] | what the server lists; orphans are ended and seen gone |
 //! | [`in_target`] | the epoch in the database itself: raised, and older transactions waited for, then ended |
+//! | [`look`] | what `epochgate check` wants to know of a server |
 //!
 //! A backend leaves `pg_stat_activity` after its transaction has ended (`ShutdownPostgres` runs before shared memory is
 //! given back): who is not listed any more has committed or has rolled back.
@@ -15,6 +16,7 @@
 
 mod connect;
 pub mod in_target;
+pub mod look;
 mod sessions;
 
 use std::rc::Rc;
@@ -82,7 +84,7 @@ impl Postgres {
         let limit = self.upstream.response_timeout;
         let ended = sessions::end_orphans(connected, limit).await?;
         let raised = in_target::raise(connected, &self.control.schema, term, resource, limit).await?;
-        let prepared = sessions::prepared(connected).await?;
+        let prepared = sessions::prepared_names(connected).await?.len();
         Ok(Proof { ended: ended + raised.unwrap_or(0), prepared, in_target: raised.is_some() })
     }
 

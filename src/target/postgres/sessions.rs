@@ -104,16 +104,8 @@ pub(super) async fn end(connected: &Connected, pid: i32, began: i64) -> Result<(
     }
 }
 
-/// How many prepared transactions stand, in all databases.
-pub(super) async fn prepared(connected: &Connected) -> Result<usize, String> {
-    let rows = connected.ask("SELECT count(*) FROM pg_prepared_xacts", &[]).await?;
-    let row = rows.first().ok_or("the server counts no prepared transactions")?;
-    Ok(usize::try_from(column::<i64>(row, 0)?).unwrap_or(0))
-}
-
-/// Their names, for people.
-pub(super) async fn prepared_names(connected: &Connected) -> Result<String, String> {
-    let rows = connected.ask("SELECT gid FROM pg_prepared_xacts ORDER BY prepared LIMIT 5", &[]).await?;
-    let names: Result<Vec<String>, String> = rows.iter().map(|row| column(row, 0)).collect();
-    Ok(names?.join(", "))
+/// The names of the prepared transactions that stand in all databases, the oldest first.
+pub(super) async fn prepared_names(connected: &Connected) -> Result<Vec<String>, String> {
+    let rows = connected.ask("SELECT gid FROM pg_prepared_xacts ORDER BY prepared", &[]).await?;
+    rows.iter().map(|row| column(row, 0)).collect()
 }
