@@ -21,6 +21,7 @@
 //! | [`protocol`] | what a protocol asks of a role, and the right to send a write; HTTP | `fence` |
 //! | [`net`] | sockets | `peer` |
 //! | [`tls`] | certificates and keys, made into what a session needs | `config`, `peer` |
+//! | [`target`] | a guard's own connection to its target: what it can prove there | `fence`, `net` |
 //! | [`peer`] | who is at the other end of a connection | nothing |
 //! | [`event`] | one typed event for all that happens; [`metrics`], [`audit`] and the history read it | `fence` |
 //! | [`verify`] | the checker of recorded histories | `event`, `fence` |
@@ -65,6 +66,7 @@ pub mod run;
 pub mod signing;
 pub mod stamp;
 pub mod state_dir;
+pub mod target;
 pub mod tls;
 pub mod verify;
 pub mod worker;

@@ -46,6 +46,7 @@ fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head) -> Facts<'a> {
         fields: head,
         upgrade: false,
         grpc,
+        kind: None,
         peer,
         names: None,
         binding: Binding::default(),

@@ -99,7 +99,11 @@ pub struct ListenerArgs {
     #[arg(long, env = "EPOCHGATE_LISTEN", value_name = "ADDR")]
     pub listen: String,
 
-    /// Where requests go, such as http://127.0.0.1:9000
+    /// What it speaks: http, tcp, postgres or redis [default: http]
+    #[arg(long, env = "EPOCHGATE_PROTOCOL", value_name = "PROTOCOL")]
+    pub protocol: Option<String>,
+
+    /// Where requests go, such as http://127.0.0.1:9000 or postgres://127.0.0.1:5432
     #[arg(long, env = "EPOCHGATE_UPSTREAM", value_name = "URL")]
     pub upstream: String,
 
@@ -112,6 +116,7 @@ impl ListenerArgs {
     /// Lays the listener over the process.
     pub fn over(self, process: ProcessArgs) -> Overrides {
         Overrides {
+            protocol: self.protocol,
             listen: Some(self.listen),
             upstream: Some(self.upstream),
             resource: vec![self.resource],

@@ -160,7 +160,13 @@ forms! {
     /// Where to listen.
     Listen -> SocketAddr, "listen address", "an address such as 127.0.0.1:8080 or :8080", Some("^.*:[0-9]{1,5}$"), false, units::listen;
     /// Where requests go.
-    Upstream -> UpstreamAt, "upstream URL", "a URL such as http://127.0.0.1:9000", Some("^(https?://[^/?#@]+/?|unix:/.+)$"), false, upstream;
+    Upstream -> UpstreamAt, "upstream URL", "a URL such as http://127.0.0.1:9000", Some("^((https?|tcp|tls|postgres|rediss?)://[^/?#@]+/?|unix:/.+)$"), false, upstream;
+    /// Where others reach a listener.
+    Advertised -> Origin, "address", "a URL such as http://10.0.0.7:8081", Some("^(https?|tcp|tls|postgres|rediss?)://[^/?#@]+/?$"), false, units::origin_of_any;
+    /// Addresses of a network.
+    Network -> resolved::Network, "network", "an address or a network such as 10.0.0.0/8", Some("^[0-9A-Fa-f.:]+(/[0-9]{1,3})?$"), false, network;
+    /// The name of a user of a database.
+    User -> String, "user", "a user's name", Some("^[^\\x00]{1,63}$"), false, user;
     /// Where a listener listens.
     ListenAt -> resolved::ListenAt, "listen place", "an address such as 127.0.0.1:8080 or :8080", Some("^(.*:[0-9]{1,5}|unix:/.+)$"), false, listen_at;
     /// The mode of a file.
@@ -209,7 +215,20 @@ pub enum UpstreamAt {
 fn upstream(text: &str) -> Result<UpstreamAt, Unfit> {
     match unix(text) {
         Some(path) => path.map(UpstreamAt::Unix),
-        None => units::origin(text).map(UpstreamAt::Origin),
+        None => units::origin_of_any(text).map(UpstreamAt::Origin),
+    }
+}
+
+fn network(text: &str) -> Result<resolved::Network, Unfit> {
+    let help = "write an address, or a network: 10.0.0.7, 10.0.0.0/8, fd00::/8";
+    resolved::Network::parse(text).ok_or_else(|| Unfit::new("is no network", help))
+}
+
+fn user(text: &str) -> Result<String, Unfit> {
+    if (1..=63).contains(&text.len()) && !text.contains('\0') {
+        Ok(text.to_owned())
+    } else {
+        Err(Unfit::new("is no user's name", "write 1 to 63 bytes"))
     }
 }
 
@@ -373,7 +392,18 @@ mod tests {
         for (name, good, bad) in [
             ("duration", vec!["0s"], vec!["0"]),
             ("duration above 0", vec!["1ms"], vec!["0s", "0ms"]),
-            ("upstream URL", vec!["http://a", "https://a", "unix:/a"], vec!["ftp://a", "a", "unix:a", "unix:/a/"]),
+            (
+                "upstream URL",
+                vec!["http://a", "https://a", "unix:/a", "redis://a"],
+                vec!["ftp://a", "tls://a", "a", "unix:a", "unix:/a/"],
+            ),
+            ("address", vec!["tcp://db:5432", "https://a", "postgres://a"], vec!["tcp://a", "a:1", "unix:/a"]),
+            (
+                "network",
+                vec!["10.0.0.0/8", "10.1.2.3", "::1", "fd00::/8", "0.0.0.0/0"],
+                vec!["10.0.0.0/33", "a/8", "10.0.0.1/8", "/8", ""],
+            ),
+            ("user", vec!["epochgate_guard"], vec!["", "a\0b"]),
             ("listen place", vec![":1", "unix:/run/a.sock"], vec!["1", "unix:", "unix:a"]),
             ("file mode", vec!["0660", "600"], vec!["0", "0888", "rw", "00660", "+60"]),
             (

@@ -24,6 +24,8 @@ pub struct Overrides {
     pub prefix: Option<String>,
     /// `--lease-ttl`.
     pub lease_ttl: Option<String>,
+    /// `--protocol`.
+    pub protocol: Option<String>,
     /// `--listen`.
     pub listen: Option<String>,
     /// `--upstream`.
@@ -81,6 +83,7 @@ pub(super) const FLAGS: &[&str] = &[
     "--embedded",
     "--prefix",
     "--lease-ttl",
+    "--protocol",
     "--listen",
     "--upstream",
     "--resource",
@@ -164,8 +167,9 @@ impl Overrides {
     }
 
     /// The flags of a listener, with their keys.
-    fn of_listener(&self) -> [(&'static str, &'static str, Option<&str>); 5] {
+    fn of_listener(&self) -> [(&'static str, &'static str, Option<&str>); 6] {
         [
+            ("protocol", "--protocol", self.protocol.as_deref()),
             ("listen", "--listen", self.listen.as_deref()),
             ("resource", "--resource", split(&self.resource).next()),
             ("mode", "--mode", self.mode.as_deref()),

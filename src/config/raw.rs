@@ -16,6 +16,7 @@ use super::forms::{
     Endpoint, FieldName, Id, Listen, Output, Path, Prefix, Size, Span, Wait, Workers as WorkersForm, Written,
 };
 pub use super::raw_listener::*;
+pub use super::raw_session::*;
 pub use super::raw_trust::*;
 
 /// The configuration of one epochgate process: its listeners, and what they share.

@@ -6,14 +6,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::forms::{
-    Endpoint, KeyId, ListenAt, Mode8, Name, Path, Resource, Size, Upstream as UpstreamUrl, Wait, Written,
+    Advertised, KeyId, ListenAt, Mode8, Name, Path, Resource, Size, Upstream as UpstreamUrl, Wait, Written,
 };
+use super::raw_session::{Control, ProxyProtocol, Stale};
 use super::raw_trust::{Identity, ListenerTls, UpstreamTls};
 
 /// One listener. Keys of the other role are refused.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-#[schemars(extend("x-not-in-this-version" = ["idempotency", "stale"]))]
+#[schemars(extend("x-not-in-this-version" = ["idempotency"]))]
 pub struct Listener {
     /// Its name, unique in the file: the label `listener` of metrics.
     #[schemars(required)]
@@ -22,6 +23,7 @@ pub struct Listener {
     #[schemars(required)]
     pub role: Option<Role>,
     /// What it speaks.
+    #[schemars(extend("x-flag" = "--protocol"))]
     pub protocol: Protocol,
     /// Where it listens: `127.0.0.1:8080`, `[::1]:8080`, or `:8080` for all IPv4 addresses of the host. Port 0 lets
     /// the system choose. Or a unix socket, for processes of this host: `unix:/run/epochgate/orders.sock`.
@@ -30,6 +32,14 @@ pub struct Listener {
     /// TLS. Without it, anybody on the network between can read and change what is sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<ListenerTls>,
+    /// Whose PROXY protocol header is believed: that of a load balancer in front, which says who the client is; and that of
+    /// the stamps of `tcp`, `postgres` and `redis`, which carries the stamp. For `http` there is none unless this is written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// `postgres` and `redis`: what becomes of one that carries a stale stamp, or none. `tcp` always refuses.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "`read_only` for redis, else `refuse`"))]
+    pub stale: Option<Stale>,
     /// Who may open the unix socket that it listens on: its mode, in octal.
     pub socket_mode: Written<Mode8>,
     /// Who may write, as which writer, to which resource; a guard refuses a write whose stamp names another writer
@@ -81,7 +91,7 @@ pub struct Listener {
     /// leader's.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-flag" = "--advertise"))]
-    pub advertise: Option<Written<Endpoint>>,
+    pub advertise: Option<Written<Advertised>>,
     /// Stamp: the resources to campaign for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = "every resource that this listener can name"))]
@@ -102,6 +112,8 @@ impl Default for Listener {
             protocol: Protocol::Http,
             listen: None,
             tls: None,
+            proxy_protocol: None,
+            stale: None,
             socket_mode: Written::default_of("0660"),
             identities: None,
             upstream: None,
@@ -142,12 +154,18 @@ pub enum Role {
 }
 
 /// What a listener speaks.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-#[schemars(extend("x-not-in-this-version" = ["tcp", "postgres", "redis", "messages", "nats", "kafka", "rabbitmq", "https"]))]
+#[schemars(extend("x-not-in-this-version" = ["messages", "nats", "kafka", "rabbitmq", "https"]))]
 pub enum Protocol {
     /// HTTP/1.1, HTTP/2 without TLS (h2c), and gRPC.
     Http,
+    /// Any protocol over TCP: a connection belongs to an epoch, and ends with it.
+    Tcp,
+    /// PostgreSQL, 14 and later: as `tcp`, with refusals in its own words, and drains that the server confirms.
+    Postgres,
+    /// Redis and Valkey: commands are told apart; a stale writer may read.
+    Redis,
 }
 
 /// Whether it is the target's only door.
@@ -231,13 +249,17 @@ pub enum UntilArmed {
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Upstream {
-    /// `http://host[:port]` or `https://host[:port]`, without a path: paths are forwarded as they come. Or a unix socket:
-    /// `unix:/run/epochgate/orders.sock`.
+    /// `http://host[:port]` or `https://host[:port]`, without a path: paths are forwarded as they come. For other protocols
+    /// `tcp://` or `tls://`, `postgres://`, `redis://` or `rediss://`. Or a unix socket: `unix:/run/epochgate/orders.sock`.
     #[schemars(required, extend("x-flag" = "--upstream"))]
     pub url: Option<Written<UpstreamUrl>>,
-    /// TLS, for an `https` URL.
+    /// TLS, for a URL of `https`, `tls` or `rediss`, and for `postgres` where it is to have TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<UpstreamTls>,
+    /// Guard, `postgres` and `redis`: the guard's own connection to the target, which ends what still runs of an older epoch
+    /// and sees it gone. With it no drain waits for a quarantine, and none ends by time alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<Control>,
     /// Which HTTP version to speak to it.
     pub version: Version,
     /// To make a connection. Past it: 502, not applied.
@@ -260,6 +282,7 @@ impl Default for Upstream {
         Upstream {
             url: None,
             tls: None,
+            control: None,
             version: Version::Same,
             connect_timeout: Written::default_of("1s"),
             response_timeout: Written::default_of("30s"),

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use super::resolved_session::*;
 pub use super::resolved_trust::*;
 use crate::fence::{KeyId, Resource, WriterId};
 use crate::rules::Rules;
@@ -163,6 +164,8 @@ pub struct FenceAction {
 pub struct Listener {
     /// Its name, the metric label.
     pub name: Arc<str>,
+    /// What it speaks.
+    pub protocol: Protocol,
     /// Guard or stamp, with what only that role has.
     pub role: Role,
     /// Where it listens.
@@ -171,6 +174,10 @@ pub struct Listener {
     pub socket_mode: u32,
     /// TLS, where it takes nothing else.
     pub tls: Option<ListenerTls>,
+    /// Whose PROXY protocol header is read; `None`: nobody's.
+    pub proxy_protocol: Option<ProxyProtocol>,
+    /// What becomes of what is stale.
+    pub stale: Stale,
     /// Who may write; `None`: anybody who reaches it.
     pub identities: Option<Vec<Identity>>,
     /// Where requests go.
@@ -344,8 +351,10 @@ pub struct Upstream {
     pub authority: Arc<str>,
     /// The unix socket to connect to instead.
     pub socket: Option<PathBuf>,
-    /// TLS, where the URL is `https`.
+    /// TLS, where there is to be any.
     pub tls: Option<UpstreamTls>,
+    /// The guard's own connection to the target: what it has ended is over, and nothing else is by time alone.
+    pub control: Option<Control>,
     /// Which HTTP version to speak.
     pub version: UpstreamVersion,
     /// To make a connection.

@@ -28,7 +28,9 @@ pub fn files(config: &Config) -> Vec<SecretFile> {
     for listener in &config.listeners {
         let own = listener.tls.as_ref().map(|tls| ("tls.key", &tls.pair.key));
         let pair = listener.upstream.tls.as_ref().and_then(|tls| tls.pair.as_ref());
-        let named = own.into_iter().chain(pair.map(|pair| ("upstream.tls.key", &pair.key)));
+        let password = listener.upstream.control.as_ref().and_then(|control| control.password_file.as_ref());
+        let password = password.map(|path| ("upstream.control.password_file", path));
+        let named = own.into_iter().chain(pair.map(|pair| ("upstream.tls.key", &pair.key))).chain(password);
         files.extend(named.map(|(key, path)| SecretFile { key, path: path.clone() }));
     }
     files

@@ -125,17 +125,48 @@ fn plain_port(text: &str) -> Result<u16, std::num::ParseIntError> {
 pub struct Origin {
     /// The URL as written, less a final `/`.
     pub url: String,
-    /// Whether it is `https`.
+    /// What it begins with: `http`.
+    pub scheme: &'static str,
+    /// Whether the scheme alone says that it has TLS: `https`.
     pub secure: bool,
     /// Host and port, the port filled in where it was left out; an IPv6 address stands in brackets.
     pub authority: String,
 }
+
+/// A scheme, whether it has TLS, and its port where a URL names none.
+type Scheme = (&'static str, bool, Option<u16>);
+
+/// The schemes of HTTP.
+const WEB: &[Scheme] = &[("http", false, Some(80)), ("https", true, Some(443))];
+
+/// The schemes of everything that a listener can speak to.
+const ALL: &[Scheme] = &[
+    ("http", false, Some(80)),
+    ("https", true, Some(443)),
+    ("tcp", false, None),
+    ("tls", true, None),
+    ("postgres", false, Some(5432)),
+    ("redis", false, Some(6379)),
+    ("rediss", true, Some(6379)),
+];
 
 /// Reads `http://host[:port]` or `https://host[:port]`.
 ///
 /// # Errors
 /// For any other scheme, and for a path, a query, or a user.
 pub fn origin(text: &str) -> Result<Origin, Unfit> {
+    origin_of(text, WEB)
+}
+
+/// Reads the same, and `tcp://`, `tls://`, `postgres://`, `redis://` and `rediss://`.
+///
+/// # Errors
+/// As [`origin`]; and for `tcp` and `tls` without a port.
+pub fn origin_of_any(text: &str) -> Result<Origin, Unfit> {
+    origin_of(text, ALL)
+}
+
+fn origin_of(text: &str, schemes: &[Scheme]) -> Result<Origin, Unfit> {
     const HOW: &str = "write scheme, host and port: http://127.0.0.1:9000";
     // Before anything is said about the rest of it, which may be a password.
     if text.contains('@') {
@@ -144,10 +175,9 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(Unfit::new("has no scheme", format!("write http://{}", text.trim_start_matches('/'))));
     };
-    let secure = match scheme {
-        "http" => false,
-        "https" => true,
-        _ => return Err(Unfit::new(format!("has the scheme '{scheme}'"), "write http://")),
+    let Some((scheme, secure, usual_port)) = schemes.iter().find(|(known, ..)| *known == scheme).copied() else {
+        let known: Vec<String> = schemes.iter().map(|(known, ..)| format!("{known}://")).collect();
+        return Err(Unfit::new(format!("has the scheme '{scheme}'"), format!("write {}", known.join(" or "))));
     };
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains(['?', '#']) {
@@ -158,13 +188,7 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
     }
     let (host, port) = split_port(rest);
     let port = match port {
-        None => {
-            if secure {
-                443
-            } else {
-                80
-            }
-        }
+        None => usual_port.ok_or_else(|| Unfit::new("has no port", format!("write {scheme}://{rest}:3306")))?,
         Some(port) => match plain_port(port) {
             Ok(port) if port > 0 => port,
             _ => return Err(Unfit::new(format!("has the port '{port}'"), "write a port from 1 to 65535")),
@@ -174,7 +198,7 @@ pub fn origin(text: &str) -> Result<Origin, Unfit> {
         let what = if host.is_empty() { "has no host".into() } else { format!("has the host '{host}'") };
         return Err(Unfit::new(what, HOW));
     }
-    Ok(Origin { url: format!("{scheme}://{rest}"), secure, authority: format!("{host}:{port}") })
+    Ok(Origin { url: format!("{scheme}://{rest}"), scheme, secure, authority: format!("{host}:{port}") })
 }
 
 /// A text for a message: without what stands before an `@`, which in a URL is a user and a password.

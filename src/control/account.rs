@@ -224,7 +224,7 @@ impl Control {
         ListenerStatus {
             name: Arc::clone(&listener.name),
             role: if guard.is_some() { "guard".into() } else { "stamp".into() },
-            protocol: "http".into(),
+            protocol: listener.protocol.as_str().into(),
             listen: bound.unwrap_or_else(|| listener.listen.to_string()).into(),
             mode: guard.map(|guard| guard.mode.as_str().into()),
             level: guard.map(|guard| if guard.mode == Mode::Audit { "not_proven".into() } else { "proxy".into() }),

@@ -30,6 +30,8 @@ pub enum Speaks {
     Http1,
     /// HTTP/2.
     Http2,
+    /// Something that has no versions: nothing is said of it.
+    Sessions,
 }
 
 /// How connections to an upstream are made.
@@ -77,7 +79,11 @@ impl UpstreamDial {
         }
         let stream = self.connect_over_tcp(authority).await?;
         let Some(side) = self.tls.borrow().clone() else { return Ok(stream) };
-        let config = if speaks == Speaks::Http2 { &side.http2 } else { &side.http1 };
+        let config = match speaks {
+            Speaks::Http1 => &side.http1,
+            Speaks::Http2 => &side.http2,
+            Speaks::Sessions => &side.sessions,
+        };
         // Half of the time is for a server that says nothing of the certificate that it asked for.
         let session = tls::connect(stream, config, side.name.clone(), self.connect_timeout / 2).await;
         session.map_err(|error| {

@@ -7,6 +7,7 @@
 //! | [`tls`] | a TLS session over a socket, as a stream |
 //! | [`unix`] | unix sockets by name |
 //! | [`dial`] | connections to an upstream |
+//! | [`proxy_header`] | the PROXY protocol's header, with the stamp of a session |
 //! | [`limit`] | how many connections a worker holds |
 //! | [`closing`] | how a worker tells its connections to finish, or to end |
 //!
@@ -17,6 +18,7 @@ pub mod closing;
 pub mod dial;
 pub mod limit;
 pub mod listen;
+pub mod proxy_header;
 pub mod stream;
 pub mod tls;
 pub mod unix;
@@ -25,4 +27,5 @@ pub use closing::{Closer, Closing, Stage};
 pub use dial::{Dial, Speaks, UpstreamDial};
 pub use limit::{Limiter, Permit};
 pub use listen::{Accept, Acceptor};
+pub use proxy_header::ProxyHeader;
 pub use stream::{ResetOnClose, Stream};

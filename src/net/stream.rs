@@ -67,6 +67,8 @@ impl ResetOnClose {
 pub struct Stream {
     kind: Kind,
     reset: ResetOnClose,
+    /// What was looked at, and is still to be read.
+    ahead: Vec<u8>,
 }
 
 impl Stream {
@@ -79,29 +81,29 @@ impl Stream {
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default() })
+        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default(), ahead: Vec::new() })
     }
 
     /// A session over a stream that [`Stream::tcp`] made.
     pub(super) fn secured(tls: Tls, reset: ResetOnClose) -> Stream {
-        Stream { kind: Kind::Tls(Box::new(tls)), reset }
+        Stream { kind: Kind::Tls(Box::new(tls)), reset, ahead: Vec::new() }
     }
 
     /// A connected unix socket. What was written is in the peer's hands at once, so its reset is a plain drop.
     pub fn unix(socket: UnixStream) -> Stream {
-        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default() }
+        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default(), ahead: Vec::new() }
     }
 
     /// Any other stream. Its reset is a plain drop.
     pub fn other(io: impl AsyncRead + AsyncWrite + 'static) -> Stream {
-        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default() }
+        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default(), ahead: Vec::new() }
     }
 
     /// The socket, where the bytes of this stream are those of a TCP connection.
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.kind {
-            Kind::Tcp(socket) => Some(socket),
-            Kind::Tls(_) | Kind::Unix(_) | Kind::Other(_) => None,
+            Kind::Tcp(socket) if self.ahead.is_empty() => Some(socket),
+            _ => None,
         }
     }
 
@@ -119,9 +121,40 @@ impl Stream {
     pub(super) fn into_tcp(mut self) -> Option<(TcpStream, ResetOnClose)> {
         let nothing = Kind::Other(Box::pin(tokio::io::empty()));
         match std::mem::replace(&mut self.kind, nothing) {
-            Kind::Tcp(socket) => Some((socket, self.reset.clone())),
+            Kind::Tcp(socket) if self.ahead.is_empty() => Some((socket, self.reset.clone())),
             _ => None,
         }
+    }
+
+    /// Copies what the stream begins with into `bytes`, as far as it is there, and leaves it to be read: waits for the first byte,
+    /// and returns how many there are; none at its end. To be called before anything was read. Cancel-safe.
+    ///
+    /// # Errors
+    /// Where the stream breaks.
+    pub async fn look(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        if let (Kind::Tcp(socket), true) = (&self.kind, self.ahead.is_empty()) {
+            return socket.peek(bytes).await;
+        }
+        if self.ahead.len() < bytes.len() {
+            let mut more = [0; 64];
+            let space = (bytes.len() - self.ahead.len()).min(more.len());
+            let mut space = ReadBuf::new(&mut more[..space]);
+            let waiting = !self.ahead.is_empty();
+            std::future::poll_fn(|context| match self.kind.io().poll_read(context, &mut space) {
+                Poll::Pending if waiting => Poll::Ready(Ok(())),
+                polled => polled,
+            })
+            .await?;
+            self.ahead.extend(space.filled());
+        }
+        let there = self.ahead.len().min(bytes.len());
+        bytes[..there].copy_from_slice(&self.ahead[..there]);
+        Ok(there)
+    }
+
+    /// The address that it is connected to, where there is one.
+    pub fn peer_address(&self) -> Option<std::net::SocketAddr> {
+        self.carrier()?.peer_addr().ok()
     }
 
     /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has
@@ -188,6 +221,12 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..taken]);
+            self.ahead.drain(..taken);
+            return Poll::Ready(Ok(()));
+        }
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
             other => other.io().poll_read(context, buffer),

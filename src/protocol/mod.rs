@@ -7,14 +7,22 @@
 
 pub mod http;
 pub mod right;
+pub mod session;
 pub mod signal;
+pub mod tcp;
+pub mod tunnel;
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use rustls::ServerConfig;
+
 use crate::fence::{Outcome, Refusal, Resource};
+use crate::net::{Closing, Stream};
 use crate::peer::{Names, Peer};
 pub use right::Right;
 
@@ -42,6 +50,20 @@ impl Party {
     pub fn unnamed(peer: impl Into<Peer>, binding: Binding) -> Party {
         Party { peer: peer.into(), names: None, binding }
     }
+}
+
+/// A connection that a listener has taken: what its protocol serves.
+pub struct Accepted {
+    /// Its bytes, behind TLS and the PROXY header where it had them.
+    pub stream: Stream,
+    /// Who it is.
+    pub who: Party,
+    /// The stamp that its PROXY header carried, as text; only from somebody whose header is believed.
+    pub stamp: Option<Bytes>,
+    /// What TLS is agreed on with, where the protocol itself decides when (PostgreSQL): it takes nothing without.
+    pub tls: Option<Arc<ServerConfig>>,
+    /// Says when it is to finish.
+    pub closing: Closing,
 }
 
 /// The fields of a request's head, however the protocol keeps them.
@@ -74,6 +96,8 @@ pub struct Facts<'a> {
     pub upgrade: bool,
     /// Whether it is a gRPC call.
     pub grpc: bool,
+    /// What the protocol itself knows it to be; `None` where method and rules say it.
+    pub kind: Option<Kind>,
     /// Who sent it.
     pub peer: Peer,
     /// What its certificate names it, where it has shown one.
@@ -144,11 +168,12 @@ pub enum CutReason {
     Tls,
     SlowReader,
     Flood,
+    ProxyHeader,
 }
 
 impl CutReason {
     /// All of them, for metrics.
-    pub const ALL: [CutReason; 9] = [
+    pub const ALL: [CutReason; 10] = [
         CutReason::Fenced,
         CutReason::TermChanged,
         CutReason::Idle,
@@ -158,6 +183,7 @@ impl CutReason {
         CutReason::Tls,
         CutReason::SlowReader,
         CutReason::Flood,
+        CutReason::ProxyHeader,
     ];
 
     /// The metric label.
@@ -172,6 +198,7 @@ impl CutReason {
             CutReason::Tls => "tls",
             CutReason::SlowReader => "slow_reader",
             CutReason::Flood => "flood",
+            CutReason::ProxyHeader => "proxy_header",
         }
     }
 }

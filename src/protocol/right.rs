@@ -52,6 +52,18 @@ pub trait Keeper {
         true
     }
 
+    /// Whether something that lasts (a tunnel, a session) may send more: asked before each part. Where it says no, the term
+    /// that it was let in with is over for this process, whatever anybody has been told yet.
+    fn goes_on(&self, _proof: &Proof, _tag: usize) -> bool {
+        self.may_send()
+    }
+
+    /// As [`Keeper::signal`], for something that lasts. At a stamp a request ends by itself, and is left alone; a session is to
+    /// end with its term.
+    fn lasting_signal(&self, proof: &Proof, tag: usize) -> Option<Signal> {
+        self.signal(proof, tag)
+    }
+
     /// Resolves when the fence wants something of the request; `None` for one that it never touches (a read).
     fn signal(&self, proof: &Proof, tag: usize) -> Option<Signal>;
 }
@@ -152,6 +164,16 @@ impl Right {
     /// Who is asked before each chunk of a write; nobody is for a read.
     pub fn keeper(&self) -> Option<Rc<dyn Keeper>> {
         (self.kind() == Kind::Write).then(|| Rc::clone(&self.keeper))
+    }
+
+    /// See [`Keeper::goes_on`]; a read always does.
+    pub fn goes_on(&self) -> bool {
+        self.kind() == Kind::Read || self.proof.as_ref().is_some_and(|proof| self.keeper.goes_on(proof, self.tag))
+    }
+
+    /// See [`Keeper::lasting_signal`].
+    pub fn lasting_signal(&self) -> Option<Signal> {
+        self.proof.as_ref().and_then(|proof| self.keeper.lasting_signal(proof, self.tag))
     }
 
     /// See [`Keeper::signal`].

@@ -41,6 +41,13 @@ fn of_listener(old: &Listener, new: &Listener) -> Vec<&'static str> {
         _ => vec!["role"],
     };
     let rest = [
+        ("protocol", old.protocol != new.protocol),
+        // The gates, and the proof of their drains, go by it.
+        (
+            "upstream (what a control connection reaches)",
+            old.upstream.control != new.upstream.control
+                || (old.upstream.control.is_some() && old.upstream.authority != new.upstream.authority),
+        ),
         ("listen", old.listen != new.listen),
         ("socket_mode", old.socket_mode != new.socket_mode),
         // Its counters are made at the start.

@@ -37,6 +37,9 @@ pub(crate) fn resource(rules: &Rules, facts: &Facts<'_>) -> Option<Resource> {
 
 /// What a request is; where no rule can be applied to it, what its method says.
 pub(crate) fn kind(rules: &Rules, facts: &Facts<'_>) -> Kind {
+    if let Some(kind) = facts.kind {
+        return kind;
+    }
     match (rules.judge(facts), facts.method) {
         (Ok(judged), _) => judged.kind,
         (Err(_), "GET" | "HEAD" | "OPTIONS" | "TRACE") if !facts.upgrade => Kind::Read,

@@ -94,7 +94,18 @@ pub(crate) fn peer() -> Peer {
 pub(crate) fn facts<'a>(method: &'a str, path: &'a str, head: &'a Head, standing: u64) -> Facts<'a> {
     let binding = Binding { standing };
     let (target, path) = (path, path.split('?').next().unwrap_or(path));
-    Facts { method, path, target, fields: head, upgrade: false, grpc: false, peer: peer(), names: None, binding }
+    Facts {
+        method,
+        path,
+        target,
+        fields: head,
+        upgrade: false,
+        grpc: false,
+        kind: None,
+        peer: peer(),
+        names: None,
+        binding,
+    }
 }
 
 pub(crate) fn forwarded(decision: Decision) -> Right {

@@ -145,7 +145,7 @@ impl Rules {
                 said.resource = Some(self.look_up(named, &stated.rule, &bound)?);
             }
         }
-        let kind = said.kind.unwrap_or_else(|| default_kind(facts));
+        let kind = facts.kind.or(said.kind).unwrap_or_else(|| default_kind(facts));
         let resource = said.resource.or(self.fallback);
         if kind == Kind::Write && resource.is_none() {
             let detail = "no rule of this listener names a resource for this request, and it has no default one";

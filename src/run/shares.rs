@@ -9,7 +9,7 @@ use crate::metrics::Metrics;
 use crate::net::listen::{Bound, Socket, bind_at};
 use crate::net::unix::Name;
 use crate::worker::setup::Trust;
-use crate::worker::{ListenerSetup, over_http};
+use crate::worker::{ListenerSetup, over_http, over_sessions};
 
 /// Every listener's sockets, one for each worker. All of them, before anything else starts: an address that is taken
 /// is an error, and nothing has happened yet.
@@ -47,7 +47,8 @@ pub(super) fn listeners(shares: Vec<Share>, config: &Config, world: &World, metr
     let header: http::HeaderName = config.header.parse().expect("a resolved configuration has a header name");
     let set_up = |(listener, socket, trust): Share| {
         let meters = metrics.meters(&listener.name).expect("the metrics were made for these listeners");
-        let protocol = over_http(header.clone(), Arc::clone(&world.clock), world.mechanisms);
+        let make = if listener.protocol.has_sessions() { over_sessions } else { over_http };
+        let protocol = make(header.clone(), Arc::clone(&world.clock), world.mechanisms);
         ListenerSetup::on(socket, listener, meters, protocol, trust)
     };
     shares.into_iter().map(set_up).collect()

@@ -15,7 +15,7 @@ use crate::fence::mechanism::Mechanism;
 use crate::fence::tenure::{Armed, Standing, Unarmed, Verdict, Wish};
 use crate::fence::{Moment, Nonce, Reason, Refusal, Resource, Stamp, Term, WriterId};
 use crate::protocol::right::{Keeper, Proof, Settled};
-use crate::protocol::signal::Signal;
+use crate::protocol::signal::{Ask, Caller, Signal};
 use crate::roles::Hold;
 
 /// One resource that a stamp listener of the process can name.
@@ -46,6 +46,8 @@ pub struct StampDesk {
 #[derive(Debug, Default)]
 struct Seat {
     in_flight: u64,
+    /// Calls what lasts of the present term: it is to end with it.
+    caller: Caller,
     /// The field's value for the term that was stamped last.
     value: Option<(Term, HeaderValue)>,
 }
@@ -88,7 +90,15 @@ impl StampDesk {
             tenure.term.writer = self.writer.clone();
         }
         let old = self.standing.replace(own);
-        drop(old);
+        let over: Vec<Caller> = {
+            let standing = self.standing.borrow();
+            let mut seats = self.seats.borrow_mut();
+            let term = |standing: &Standing, at: usize| Some(standing.tenure(self.resource(at))?.term.clone());
+            let is_over = |at: usize| term(&old, at).is_some_and(|before| term(&standing, at) != Some(before));
+            let places = (0..seats.len()).filter(|at| is_over(*at)).collect::<Vec<_>>();
+            places.into_iter().map(|at| std::mem::take(&mut seats[at].caller)).collect()
+        };
+        over.iter().for_each(|caller| caller.ask(Ask::Hurry));
         self.changed.notify_waiters();
     }
 
@@ -219,6 +229,18 @@ impl Keeper for StampDesk {
     fn signal(&self, _: &Proof, _: usize) -> Option<Signal> {
         // What has left under a term is the guards' business once that term is over.
         None
+    }
+
+    fn goes_on(&self, proof: &Proof, place: usize) -> bool {
+        match proof {
+            Proof::Stamped(stamped) => self.still_holds(place, stamped.term()),
+            Proof::Read | Proof::Admitted(_) => true,
+        }
+    }
+
+    fn lasting_signal(&self, proof: &Proof, place: usize) -> Option<Signal> {
+        let is_stamped = matches!(proof, Proof::Stamped(_));
+        self.seats.borrow().get(place).filter(|_| is_stamped).map(|seat| seat.caller.signal())
     }
 }
 

@@ -108,7 +108,7 @@ pub struct Sides {
 pub fn load(listener: &Listener, now: Timestamp) -> Result<Sides, Vec<Problem>> {
     let owner = format!("listener {}", listener.name);
     let mut reader = files::Reader::new(&owner, now);
-    let server = listener.tls.as_ref().and_then(|tls| sides::server(tls, &mut reader));
+    let server = listener.tls.as_ref().and_then(|tls| sides::server(tls, listener.protocol, &mut reader));
     let client = listener.upstream.tls.as_ref().and_then(|tls| sides::client(tls, &mut reader));
     let own_names = reader.own_names.take();
     reader.finish().map(|expiries| Sides { server, client, own_names, expiries })

@@ -12,11 +12,13 @@ use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use super::certificate::Purpose;
 use super::files::Reader;
 use super::{Usage, provider};
-use crate::config::resolved::{ListenerTls, UpstreamTls};
+use crate::config::resolved::{ListenerTls, Protocol, UpstreamTls};
 
 /// HTTP/2 and HTTP/1.1, as ALPN calls them (RFC 7301).
 const H2: &[u8] = b"h2";
 const HTTP_1_1: &[u8] = b"http/1.1";
+/// What clients of PostgreSQL 17 ask for that begin with TLS.
+const POSTGRESQL: &[u8] = b"postgresql";
 
 /// What is needed to connect to an upstream.
 #[derive(Debug)]
@@ -25,6 +27,8 @@ pub struct ClientSide {
     pub http1: Arc<ClientConfig>,
     /// For HTTP/2.
     pub http2: Arc<ClientConfig>,
+    /// For protocols that ALPN is not asked of.
+    pub sessions: Arc<ClientConfig>,
     /// The name that the server must have.
     pub name: ServerName<'static>,
 }
@@ -37,7 +41,7 @@ fn versions(only_tls13: bool) -> &'static [&'static SupportedProtocolVersion] {
 }
 
 /// For the connections that a listener takes.
-pub fn server(tls: &ListenerTls, reader: &mut Reader<'_>) -> Option<Arc<ServerConfig>> {
+pub fn server(tls: &ListenerTls, protocol: Protocol, reader: &mut Reader<'_>) -> Option<Arc<ServerConfig>> {
     let own = reader.pair(["tls.cert", "tls.key"], &tls.pair, Purpose::Server);
     let builder = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(versions(tls.only_tls13))
@@ -56,7 +60,11 @@ pub fn server(tls: &ListenerTls, reader: &mut Reader<'_>) -> Option<Arc<ServerCo
         }
     };
     let mut config = builder.with_cert_resolver(Arc::new(SingleCertAndKey::from(own?)));
-    config.alpn_protocols = vec![H2.into(), HTTP_1_1.into()];
+    config.alpn_protocols = match protocol {
+        Protocol::Http => vec![H2.into(), HTTP_1_1.into()],
+        Protocol::Postgres => vec![POSTGRESQL.into()],
+        Protocol::Tcp | Protocol::Redis => Vec::new(),
+    };
     // A resumed session would spare the client to show its certificate again, expired or not. Tickets are sent all the
     // same: with TLS 1.3 the first is what tells a client that its certificate was taken.
     config.session_storage = Arc::new(Forgets);
@@ -80,11 +88,11 @@ pub fn client(tls: &UpstreamTls, reader: &mut Reader<'_>) -> Option<Arc<ClientSi
         Some(own) => builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(own))),
     };
     http1.resumption = Resumption::disabled();
-    let mut http2 = http1.clone();
+    let (mut http2, sessions) = (http1.clone(), Arc::new(http1.clone()));
     http1.alpn_protocols = vec![HTTP_1_1.into()];
     http2.alpn_protocols = vec![H2.into()];
     let name = ServerName::try_from(&*tls.server_name).expect("the configuration takes nothing else").to_owned();
-    Some(Arc::new(ClientSide { http1: Arc::new(http1), http2: Arc::new(http2), name }))
+    Some(Arc::new(ClientSide { http1: Arc::new(http1), http2: Arc::new(http2), sessions, name }))
 }
 
 /// Gives out tickets, and knows none of them again.

@@ -13,11 +13,12 @@ use tokio::time::Instant;
 
 use super::in_force::InForce;
 use super::setup::MakeProtocol;
+use crate::config::resolved::{self, ProxyProtocol};
 use crate::metrics::ListenerMeters;
 use crate::net::dial::ClientSlot;
-use crate::net::{Acceptor, Closer, Closing, Limiter, Stream};
+use crate::net::{Acceptor, Closer, Limiter, Stream};
 use crate::peer::Peer;
-use crate::protocol::{Binding, CutReason, Party, Role};
+use crate::protocol::{Accepted, Binding, CutReason, Party, Role};
 use crate::signing::KeysInForce;
 
 /// A connection being served.
@@ -26,8 +27,8 @@ pub type Serving = Pin<Box<dyn Future<Output = ()>>>;
 /// What serves a listener's connections: [`crate::protocol::http`], or what a test puts in its place.
 pub trait Protocol {
     /// Serves one connection to its end, and tells its role of it ([`Role::connection`]). It was bound when it was
-    /// accepted; `closing` says when it is to finish. Dropping the future ends it at once.
-    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving;
+    /// accepted. Dropping the future ends it at once.
+    fn serve(&self, accepted: Accepted) -> Serving;
 
     /// How many writes run in tasks of their own, which outlive the connection that they came on.
     fn writes_in_flight(&self) -> usize;
@@ -41,8 +42,12 @@ pub(super) struct Served {
     pub protocol: Rc<dyn Protocol>,
     /// Ends the connections that are served so.
     pub closer: Closer,
-    /// How long a client may take to agree on a session.
-    pub session_timeout: Duration,
+    /// How long a client may take to agree on TLS, and to say who it is.
+    pub greeting_timeout: Duration,
+    /// What it speaks.
+    pub speaks: resolved::Protocol,
+    /// Whose PROXY header is read.
+    pub proxy: Option<ProxyProtocol>,
 }
 
 /// One listener in one worker.
@@ -136,9 +141,11 @@ impl Listening {
         };
         let binding = self.behind.get().unwrap_or_else(|| self.role.bind());
         let (party, closing) = (Party::unnamed(peer, binding), served.closer.handle());
-        let serving = match self.tls.borrow().clone() {
-            None => served.protocol.serve(stream, party, closing),
-            Some(config) => self.secured(served, config, stream, party, closing),
+        let tls = self.tls.borrow().clone();
+        let serving = if tls.is_none() && served.proxy.is_none() {
+            served.protocol.serve(Accepted { stream, who: party, stamp: None, tls: None, closing })
+        } else {
+            self.greeted(served, tls, stream, party, closing)
         };
         tokio::task::spawn_local(async move {
             let _permit = permit;

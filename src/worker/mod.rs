@@ -7,17 +7,18 @@
 //! | [`setup`] | what a worker is given, and how it is put together |
 //! | [`listening`] | one listener: connections in, bounded, bound to the standing |
 //! | [`in_force`] | a listener's role, which may change under its connections |
-//! | [`securing`] | sessions with clients, before anything is served |
-//! | [`over_http()`] | HTTP as a worker's protocol |
+//! | [`greeting`] | what a connection begins with: PROXY header, TLS |
+//! | [`over_http()`], [`over_sessions()`] | HTTP, and protocols with sessions, as a worker's protocol |
 //! | [`work`] | the loop: orders, reports, time, and the end |
 //!
 //! A panic inside one request's task is a loss in the ledger. A panic of the worker itself ends its thread, and with
 //! it its ledgers: control sees that, and ends the process.
 
+mod greeting;
 mod in_force;
 mod listening;
 mod over_http;
-mod securing;
+mod over_sessions;
 pub mod setup;
 mod work;
 
@@ -33,6 +34,7 @@ use tokio::task::LocalSet;
 use crate::mailbox::ToWorker;
 pub use listening::{Protocol, Serving};
 pub use over_http::{MakeDial, over_http, over_http_by};
+pub use over_sessions::over_sessions;
 pub use setup::{ListenerSetup, WorkerSetup};
 use work::Worker;
 

@@ -11,14 +11,14 @@ use crate::clock::Clock;
 use crate::config::resolved::{Role, Upstream};
 use crate::fence::mechanism::Mechanisms;
 use crate::net::dial::ClientSlot;
-use crate::net::{Closing, Dial, Stream, UpstreamDial};
-use crate::protocol::Party;
+use crate::net::{Dial, UpstreamDial};
+use crate::protocol::Accepted;
 use crate::protocol::http::{Http, Settings};
 
 struct OverHttp(Rc<Http>);
 
 impl Protocol for OverHttp {
-    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving {
+    fn serve(&self, Accepted { stream, who, closing, .. }: Accepted) -> Serving {
         Box::pin(Rc::clone(&self.0).serve(stream, who, closing))
     }
 
@@ -50,7 +50,7 @@ pub fn over_http_by(header: HeaderName, clock: Arc<dyn Clock>, mechanisms: Mecha
     })
 }
 
-fn dial(upstream: &Upstream, tls: &ClientSlot, _mechanisms: Mechanisms) -> Rc<dyn Dial> {
+pub(super) fn dial(upstream: &Upstream, tls: &ClientSlot, _mechanisms: Mechanisms) -> Rc<dyn Dial> {
     #[cfg(feature = "danger-test-switches")]
     if !_mechanisms.keeps(crate::fence::mechanism::Mechanism::Reset) {
         return Rc::new(crate::net::dial::LingeringDial);

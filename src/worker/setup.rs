@@ -115,7 +115,8 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
                 audit: settings.mode == Mode::Audit,
                 bare_stamps: settings.bare_stamps,
                 quarantine: drain.quarantine,
-                by_time: drain.by_time,
+                // What the target itself proves is over, time does not end.
+                by_time: drain.by_time && listener.upstream.control.is_none(),
                 mechanisms,
             };
             Some(GateSetup { name, policy, hold_timeout: hold_timeout(config, resource) })
@@ -286,7 +287,13 @@ impl Roles {
 /// How a listener serves, asking what is in force.
 fn served(listener: &Arc<Listener>, role: &Rc<InForce>, make: &MakeProtocol, client: &ClientSlot) -> Served {
     let protocol = make(listener, Rc::clone(role) as Rc<dyn Role>, client);
-    Served { protocol, closer: Closer::default(), session_timeout: listener.limits.header_timeout }
+    Served {
+        protocol,
+        closer: Closer::default(),
+        greeting_timeout: listener.limits.header_timeout,
+        speaks: listener.protocol,
+        proxy: listener.proxy_protocol.clone(),
+    }
 }
 
 fn unprepared(what: &str, resource: &Resource) -> io::Error {

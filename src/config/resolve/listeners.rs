@@ -6,14 +6,15 @@ use std::sync::Arc;
 use super::Resolver;
 use super::resources::Listed;
 use super::rules::{self, check_listed};
+use super::sessions;
 use super::signatures;
 use super::trust;
 use crate::config::forms::UpstreamAt;
 use crate::config::problem::KeyPath;
 use crate::config::raw::{self, Allow, CoordinatorLoss, OF_A_GUARD, OF_A_STAMP};
 use crate::config::resolved::{
-    GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Role, StampSettings, UntilArmed, Upstream,
-    UpstreamTls, UpstreamVersion,
+    Control, GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Role, StampSettings, UntilArmed,
+    Upstream, UpstreamTls, UpstreamVersion,
 };
 use crate::fence::Resource;
 use crate::rules::Rules;
@@ -51,6 +52,7 @@ pub(super) fn resolve(
 }
 
 fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: &mut Resolver<'_>) -> Option<Listener> {
+    let protocol = sessions::protocol(written, path, resolver);
     let rules = rules::resolve(written, path, listed, resolver);
     if written.resource.is_none() && written.rules.is_empty() && !resolver.problems.mentions(path) {
         let help = "add resource: orders, or rules that name resources";
@@ -70,17 +72,21 @@ fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: 
     let limits = limits(&written.limits, path, resolver);
     let tls = trust::of_listener(written, path, resolver);
     let upstream_tls = written.upstream.as_ref().and_then(|upstream| trust::of_upstream(upstream, path, resolver));
+    let control = sessions::control(written, protocol, path, resolver);
     let identities = trust::identities(written, path, listed, resolver);
     let signatures =
         written.signatures.as_ref().map(|signatures| signatures::resolve(signatures, written, path, resolver));
     Some(Listener {
         name: written.name.as_ref()?.value.as_str().into(),
+        protocol,
         role: role?,
         listen: written.listen.as_ref()?.value.clone(),
         socket_mode: written.socket_mode.value,
         tls,
+        proxy_protocol: sessions::proxy_protocol(written, protocol),
+        stale: sessions::stale(written, protocol, path, resolver),
         identities,
-        upstream: upstream(written.upstream.as_ref()?, upstream_tls)?,
+        upstream: upstream(written.upstream.as_ref()?, upstream_tls, control)?,
         resource: written.resource.as_ref().map(|resource| resource.value.clone()),
         serves: rules.resources().to_vec(),
         rules,
@@ -209,7 +215,7 @@ fn campaign(
     names
 }
 
-fn upstream(written: &raw::Upstream, tls: Option<UpstreamTls>) -> Option<Upstream> {
+fn upstream(written: &raw::Upstream, tls: Option<UpstreamTls>, control: Option<Control>) -> Option<Upstream> {
     let (url, authority, socket) = match &written.url.as_ref()?.value {
         UpstreamAt::Origin(origin) => (origin.url.clone(), origin.authority.as_str(), None),
         UpstreamAt::Unix(path) => (format!("unix:{}", path.display()), "localhost", Some(path.clone())),
@@ -219,6 +225,7 @@ fn upstream(written: &raw::Upstream, tls: Option<UpstreamTls>) -> Option<Upstrea
         authority: authority.into(),
         socket,
         tls,
+        control,
         version: match written.version {
             raw::Version::Same => UpstreamVersion::Same,
             raw::Version::Http1 => UpstreamVersion::Http1,

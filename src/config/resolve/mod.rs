@@ -5,6 +5,7 @@ mod coordinator;
 mod listeners;
 mod resources;
 mod rules;
+mod sessions;
 mod signatures;
 mod trust;
 

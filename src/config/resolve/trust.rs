@@ -31,19 +31,21 @@ pub(super) fn of_listener(written: &raw::Listener, path: &KeyPath, resolver: &mu
 pub(super) fn of_upstream(written: &raw::Upstream, path: &KeyPath, resolver: &mut Resolver<'_>) -> Option<UpstreamTls> {
     let path = path.key("upstream").key("tls");
     let at = &written.url.as_ref()?.value;
-    let secure = matches!(at, UpstreamAt::Origin(origin) if origin.secure);
+    // PostgreSQL agrees on TLS within its own protocol: that it is wanted is said by `tls`.
+    let by_choice = matches!(at, UpstreamAt::Origin(origin) if origin.scheme == "postgres");
+    let secure = matches!(at, UpstreamAt::Origin(origin) if origin.secure) || (by_choice && written.tls.is_some());
     let tls = match (&written.tls, secure) {
         (None, false) => return None,
         (Some(tls), true) => tls,
         (Some(_), false) => {
-            let help = "write https:// in url, or take tls out";
-            resolver.problem_of_key(&path, format!("{path}: the upstream's URL is not https"), help);
+            let help = "write https:// in url (tls:// for tcp, rediss:// for redis), or take tls out";
+            resolver.problem_of_key(&path, format!("{path}: the upstream's URL is one without TLS"), help);
             return None;
         }
         (None, true) => {
             if !resolver.written(&path) {
                 let help = "add tls: { ca: /etc/epochgate/ca.crt } to upstream: the system's authorities are not used";
-                resolver.problem(&path, format!("{path}: an https upstream needs the authority to trust"), help);
+                resolver.problem(&path, format!("{path}: an upstream with TLS needs the authority to trust"), help);
             }
             return None;
         }

@@ -78,6 +78,7 @@ impl Seen {
             fields: &self.head.headers,
             upgrade: self.upgrade,
             grpc: self.grpc,
+            kind: None,
             peer: self.who.peer,
             names: self.who.names.as_deref(),
             binding: self.who.binding,

@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::frames::Frames;
-use super::upgrade::Tunnel;
 use crate::config::resolved::Limits;
 use crate::net::Stream;
 use crate::peer::Peer;
 use crate::protocol::CutReason;
+use crate::protocol::tunnel::Tunnel;
 
 /// For so long an HTTP/2 client may begin streams on a connection that ends: those that were on their way.
 const LAST_STREAM: Duration = Duration::from_secs(5);

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use super::Http;
 use crate::fence::{Moment, Outcome};
+use crate::protocol::tunnel::Ends;
 use crate::protocol::{Finished, Kind};
 
 /// Tells the role that a request is over, when dropped: so it is told once, whatever happens.
@@ -28,6 +29,12 @@ impl Finish {
     /// Says how it would end now.
     pub fn ends_as(&mut self, outcome: Outcome) {
         self.outcome = outcome;
+    }
+}
+
+impl Ends for Finish {
+    fn ends_as(&mut self, outcome: Outcome) {
+        Finish::ends_as(self, outcome);
     }
 }
 

@@ -19,7 +19,6 @@ use super::finish::{Finish, Running};
 use super::pipe::{self, Writer};
 use super::pool::{Lease, Pending};
 use super::reception::Reception;
-use super::upgrade::Tunnel;
 use super::{Http, head, refuse};
 use crate::config::resolved::Upstream;
 use crate::fence::mechanism::Mechanism;
@@ -27,6 +26,7 @@ use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Stage};
 use crate::protocol::right::Settled;
 use crate::protocol::signal::{Ask, Signal};
+use crate::protocol::tunnel::{Ends, Tunnel};
 use crate::protocol::{CutReason, Kind, Right};
 
 /// What ends a request that is under way before its answer is whole.
@@ -409,9 +409,9 @@ impl Flight {
         self.client.become_tunnel(Tunnel {
             upstream: stream,
             ahead,
+            signal: self.right.as_ref().and_then(Right::lasting_signal),
             right: self.right.take(),
-            signal: self.signal.take(),
-            finish: self.finish.take(),
+            finish: self.finish.take().map(|finish| Box::new(finish) as Box<dyn Ends>),
             role,
         });
         head.map(|()| Answer::empty())

@@ -22,7 +22,6 @@
 //! | [`overdue`] | its time limits |
 //! | [`pool`] | connections to the upstream |
 //! | [`body`], [`pipe`] | bodies up and down; the way from a write's task to its client |
-//! | [`upgrade`] | connections that became tunnels |
 //! | [`refuse`], [`grpc`] | refusals as answers |
 
 mod body;
@@ -48,7 +47,6 @@ pub(crate) mod tests;
 #[path = "tests/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "both paths have to pass the same tests")]
 mod tests_over_hyper;
-mod upgrade;
 
 use std::cell::Cell;
 use std::convert::Infallible;

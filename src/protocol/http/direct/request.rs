@@ -164,6 +164,7 @@ impl Plain<'_, '_> {
             fields: &self.fields,
             upgrade: false,
             grpc: false,
+            kind: None,
             peer: who.peer,
             names: who.names.as_deref(),
             binding: who.binding,

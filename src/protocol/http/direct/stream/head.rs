@@ -87,6 +87,7 @@ impl Stream {
             fields: &self.head,
             upgrade: false,
             grpc: false,
+            kind: None,
             peer: self.who.peer,
             names: self.who.names.as_deref(),
             binding: self.who.binding,

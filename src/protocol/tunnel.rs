@@ -1,4 +1,4 @@
-//! A connection that became something else: bytes both ways, for as long as the fence allows.
+//! Bytes both ways, for as long as the fence allows: a connection that became something else, or a session of any protocol.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -10,15 +10,14 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::finish::Finish;
+use super::right::Settled;
+use super::signal::{Ask, Signal};
+use super::{CutReason, Right, Role};
 use crate::fence::Outcome;
 use crate::net::{Closing, Stage, Stream};
-use crate::protocol::right::Settled;
-use crate::protocol::signal::{Ask, Signal};
-use crate::protocol::{CutReason, Right, Role};
 
 /// What one read takes at most. Smaller ones cost three times the CPU of a large transfer.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = 256 * 1024;
 
 thread_local! {
     /// One buffer for all tunnels of a worker: what the other side does not take at once is copied, so an idle or a
@@ -26,24 +25,30 @@ thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
+/// Somebody who is told how a tunnel ended; dropped with it.
+pub trait Ends {
+    /// So it would end now.
+    fn ends_as(&mut self, outcome: Outcome);
+}
+
 /// The upstream's end of a tunnel, with the right that the tunnel lives by.
 pub struct Tunnel {
     /// Its stream. Declared, and so dropped, before the right.
     pub upstream: Stream,
-    /// What it sent after its 101.
+    /// What it sent before the tunnel began.
     pub ahead: Bytes,
     /// Settled when the tunnel is over.
     pub right: Option<Right>,
     /// What the fence wants of it.
     pub signal: Option<Signal>,
     /// Tells the role when it is over.
-    pub finish: Option<Finish>,
+    pub finish: Option<Box<dyn Ends>>,
     /// Who is told of a cut.
     pub role: Rc<dyn Role>,
 }
 
 impl Tunnel {
-    /// Runs it to its end, over the client's stream, of which `ahead` was read after its request.
+    /// Runs it to its end, over the client's stream, of which `ahead` was read before.
     pub async fn run(mut self, mut client: Stream, ahead: Bytes, mut closing: Closing) {
         let mut up = Way { left: ahead, ..Way::default() };
         let mut down = Way { left: std::mem::take(&mut self.ahead), ..Way::default() };
@@ -57,8 +62,10 @@ impl Tunnel {
             if closing.watch(context) == Stage::Now {
                 return Poll::Ready(Err(Some(CutReason::Shutdown)));
             }
-            let sent = up.poll(&mut client, &mut self.upstream, context).map_err(|_| None)?;
-            let received = down.poll(&mut self.upstream, &mut client, context).map_err(|_| None)?;
+            let right = self.right.as_ref();
+            let goes_on = || right.is_none_or(Right::goes_on);
+            let sent = up.poll(&mut client, &mut self.upstream, goes_on, context).map_err(reason)?;
+            let received = down.poll(&mut self.upstream, &mut client, || true, context).map_err(reason)?;
             if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
         })
         .await;
@@ -130,6 +137,27 @@ impl Drop for Tunnel {
     }
 }
 
+/// Why nothing more goes one way.
+enum Stop {
+    /// The term is over.
+    Fenced,
+    /// A connection broke.
+    Broke,
+}
+
+impl From<io::Error> for Stop {
+    fn from(_: io::Error) -> Stop {
+        Stop::Broke
+    }
+}
+
+fn reason(stop: Stop) -> Option<CutReason> {
+    match stop {
+        Stop::Fenced => Some(CutReason::Fenced),
+        Stop::Broke => None,
+    }
+}
+
 /// One direction.
 #[derive(Default)]
 struct Way {
@@ -141,13 +169,22 @@ struct Way {
 }
 
 impl Way {
-    /// Ready when `from` has ended and `to` has been told.
-    fn poll(&mut self, from: &mut Stream, to: &mut Stream, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Ready when `from` has ended and `to` has been told. `goes_on` is asked before each part.
+    fn poll(
+        &mut self,
+        from: &mut Stream,
+        to: &mut Stream,
+        goes_on: impl Fn() -> bool,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<(), Stop>> {
         while !self.ended {
             while !self.left.is_empty() {
+                if !goes_on() {
+                    return Poll::Ready(Err(Stop::Fenced));
+                }
                 let taken = ready!(Pin::new(&mut *to).poll_write(context, &self.left))?;
                 if taken == 0 {
-                    return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+                    return Poll::Ready(Err(Stop::Broke));
                 }
                 self.left.advance(taken);
                 self.unflushed = true;
@@ -158,7 +195,7 @@ impl Way {
                 break;
             }
             let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-            let moved = self.poll_move(&mut buffer, from, to, context);
+            let moved = self.poll_move(&mut buffer, from, to, &goes_on, context);
             BUFFER.set(Some(buffer));
             if moved?.is_pending() {
                 if self.unflushed && self.left.is_empty() {
@@ -176,17 +213,21 @@ impl Way {
         buffer: &mut [u8],
         from: &mut Stream,
         to: &mut Stream,
+        goes_on: impl Fn() -> bool,
         context: &mut Context<'_>,
-    ) -> io::Result<Poll<()>> {
+    ) -> Result<Poll<()>, Stop> {
         let mut space = ReadBuf::new(buffer);
         if Pin::new(from).poll_read(context, &mut space)?.is_pending() {
             return Ok(Poll::Pending);
         }
         let read = space.filled();
         self.at_end = read.is_empty();
+        if !goes_on() {
+            return Err(Stop::Fenced);
+        }
         let taken = match Pin::new(to).poll_write(context, read) {
             Poll::Ready(Ok(taken)) if !read.is_empty() => taken,
-            Poll::Ready(Err(error)) => return Err(error),
+            Poll::Ready(Err(error)) => return Err(error.into()),
             _ => 0,
         };
         self.unflushed |= taken > 0;
