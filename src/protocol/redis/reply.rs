@@ -307,3 +307,112 @@ impl Replies {
 fn number_of(form: u8) -> State {
     State::Number { form, value: 0, digits: 0, negative: false, streamed: false }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Where each reply ends, and what is known of it.
+    fn read(bytes: &[u8], cuts: &[usize]) -> Result<Vec<(usize, Reply)>, NoReply> {
+        let (mut replies, mut found, mut at) = (Replies::default(), Vec::new(), 0);
+        for end in cuts.iter().copied().chain([bytes.len()]) {
+            while at < end {
+                let (taken, reply) = replies.read(&bytes[at..end])?;
+                at += taken;
+                found.extend(reply.map(|reply| (at, reply)));
+                assert_eq!(reply.is_some(), replies.between());
+                if reply.is_none() {
+                    assert_eq!(at, end, "it reads on");
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// One of every type, each a reply.
+    const EVERY: &[&str] = &[
+        "+OK\r\n",
+        "+\r\n",
+        "-ERR no\r\n",
+        ":1000\r\n",
+        ":-3\r\n",
+        ":+3\r\n",
+        "$5\r\nhello\r\n",
+        "$0\r\n\r\n",
+        "$-1\r\n",
+        "*-1\r\n",
+        "*0\r\n",
+        "*2\r\n$1\r\na\r\n*1\r\n:1\r\n",
+        "_\r\n",
+        "#t\r\n",
+        ",1.5e3\r\n",
+        ",inf\r\n",
+        "(3492890328409238509324850943850943825024385\r\n",
+        "!5\r\nERR x\r\n",
+        "=8\r\ntxt:text\r\n",
+        "~2\r\n+a\r\n+b\r\n",
+        "%2\r\n+a\r\n:1\r\n+b\r\n*1\r\n_\r\n",
+        "|1\r\n+ttl\r\n:3600\r\n*1\r\n|1\r\n+x\r\n+y\r\n:7\r\n",
+        ">3\r\n$7\r\nmessage\r\n$1\r\nc\r\n$2\r\nhi\r\n",
+        "$?\r\n;4\r\nHell\r\n;1\r\no\r\n;0\r\n",
+        "*?\r\n:1\r\n*?\r\n:2\r\n.\r\n$?\r\n;0\r\n.\r\n",
+        "%?\r\n+a\r\n:1\r\n.\r\n",
+        "*2\r\n~?\r\n.\r\n:5\r\n",
+    ];
+
+    #[test]
+    fn every_type_ends_where_it_ends() {
+        for reply in EVERY {
+            let twice = format!("{reply}{reply}");
+            let ends: Vec<usize> =
+                read(twice.as_bytes(), &[]).expect(reply).into_iter().map(|(end, _)| end).collect();
+            assert_eq!(ends, [reply.len(), twice.len()], "{reply:?}");
+        }
+    }
+
+    #[test]
+    fn what_tells_a_message_from_an_answer_is_known() {
+        let one = |bytes: &str| read(bytes.as_bytes(), &[]).expect(bytes)[0].1;
+        let message = one(EVERY[22]);
+        assert_eq!((message.form, message.kind.as_bytes()), (b'>', &b"message"[..]));
+        let confirmation = one("*3\r\n$12\r\npunsubscribe\r\n$-1\r\n:7\r\n");
+        assert_eq!((confirmation.kind.as_bytes(), confirmation.integer), (&b"punsubscribe"[..], 7));
+        assert_eq!(one("*2\r\n$17\r\nsubscribe12345678\r\n+a\r\n").kind.as_bytes(), b"");
+        assert_eq!(one("*2\r\n*1\r\n$7\r\nmessage\r\n$7\r\nmessage\r\n").kind.as_bytes(), b"");
+        assert_eq!(one("*2\r\n:1\r\n$7\r\nmessage\r\n").kind.as_bytes(), b"");
+        assert_eq!(one("*2\r\n$0\r\n\r\n$7\r\nmessage\r\n").kind.as_bytes(), b"");
+        assert_eq!(one(EVERY[21]).form, b'*', "attributes stand before it");
+        assert!(one("-ERR\r\n").is_error() && one("!1\r\nx\r\n").is_error() && !one("+OK\r\n").is_error());
+    }
+
+    #[test]
+    fn what_is_no_reply_is_an_error() {
+        for bytes in [
+            "HTTP/1.1 400\r\n", "*x\r\n", "$-2\r\n", "*-2\r\n", "%-1\r\n", ".\r\n", ";1\r\n", "$\r\n", "*1\rx", "*1\nx",
+            "$?\r\n:1\r\n", "*9999999999999999999\r\n", "*?\r\n;1\r\n",
+        ] {
+            assert!(read(bytes.as_bytes(), &[]).is_err(), "{bytes:?}");
+        }
+        assert!(read("*?\r\n".repeat(DEEPEST).as_bytes(), &[]).is_ok());
+        assert!(read("*?\r\n".repeat(DEEPEST + 1).as_bytes(), &[]).is_err());
+        let many = format!("*{0}\r\n", u64::MAX / 40).repeat(30);
+        assert!(read(many.as_bytes(), &[]).is_err(), "no sum runs over");
+    }
+
+    proptest! {
+        #[test]
+        fn cuts_change_nothing(
+            of in prop::collection::vec(prop::sample::select(EVERY), 1..6),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let bytes = of.concat().into_bytes();
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+            cuts.sort_unstable();
+            let whole = read(&bytes, &[]).expect("replies");
+            prop_assert_eq!(whole.len(), of.len());
+            prop_assert_eq!(read(&bytes, &cuts).expect("replies"), whole);
+        }
+    }
+}

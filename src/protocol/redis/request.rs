@@ -370,3 +370,160 @@ impl Rest {
         Ok(end)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The words of each command, as far as they are looked at, and the bytes that were taken.
+    fn read(bytes: &[u8]) -> Result<(Vec<Vec<Vec<u8>>>, usize), Malformed> {
+        let (mut commands, mut at) = (Vec::new(), 0);
+        loop {
+            match front(&bytes[at..])? {
+                Front::Cut => return Ok((commands, at)),
+                Front::Nothing(length) => at += length,
+                Front::Command(command) => {
+                    let mut words = vec![command.name().whole().unwrap_or(b"<long>").to_vec()];
+                    for nth in 1..=command.arguments.min(3) {
+                        match command.argument(nth)? {
+                            Word::Cut => return Ok((commands, at)),
+                            Word::Whole(word) => words.push(word.to_vec()),
+                            Word::Long => words.push(b"<long>".to_vec()),
+                            Word::None => unreachable!("it has so many"),
+                        }
+                    }
+                    let (length, mut rest) = command.rest();
+                    let taken = rest.pass(&bytes[at + length..])?;
+                    if !rest.is_over() {
+                        return Ok((commands, at));
+                    }
+                    at += length + taken;
+                    commands.push(words);
+                }
+            }
+        }
+    }
+
+    fn words(of: &[&str]) -> Vec<Vec<u8>> {
+        of.iter().map(|word| word.as_bytes().to_vec()).collect()
+    }
+
+    #[test]
+    fn arrays_are_commands() {
+        let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*0\r\n*-1\r\n\r\n*1\r\n$4\r\nPING\r\n";
+        assert_eq!(read(bytes), Ok((vec![words(&["SET", "k", ""]), words(&["PING"])], bytes.len())));
+        let long = format!("*2\r\n$65\r\n{0}\r\n$65\r\n{0}\r\n*1\r\n$1\r\na\r\n", "x".repeat(65));
+        assert_eq!(
+            read(long.as_bytes()),
+            Ok((vec![words(&["<long>", "<long>"]), words(&["a"])], long.len()))
+        );
+    }
+
+    #[test]
+    fn inline_commands_are_split_as_redis_splits_them() {
+        for (line, expected) in [
+            ("SET k v\r\n", vec!["SET", "k", "v"]),
+            ("  set\tk   v \n", vec!["set", "k", "v"]),
+            ("set \"a b\" 'c d'\r\n", vec!["set", "a b", "c d"]),
+            (r#"set "\x41\n\"\q" '\'\n'"#, vec!["set", "A\n\"q", "'\\n"]),
+            ("foo\"bar\" x\r\n", vec!["foobar", "x"]),
+            ("\"\"\r\n", vec![""]),
+            ("a\u{b}b\r\n", vec!["a\u{b}b"]),
+        ] {
+            let line = if line.ends_with('\n') { line.to_owned() } else { format!("{line}\n") };
+            assert_eq!(read(line.as_bytes()), Ok((vec![words(&expected)], line.len())), "{line:?}");
+        }
+        for nothing in ["\r\n", "  \r\n", "\n"] {
+            assert_eq!(read(nothing.as_bytes()), Ok((vec![], nothing.len())));
+        }
+    }
+
+    #[test]
+    fn what_redis_might_read_otherwise_is_refused() {
+        for bytes in [
+            &b"*x\r\n"[..],
+            b"*01\r\n",
+            b"*+1\r\n",
+            b"*-0\r\n",
+            b"*\r\n",
+            b"*1\rX",
+            b"*2147483648\r\n",
+            b"*1234567890123456\r\n",
+            b"*12345678901234567890",
+            b"*1\r\n:3\r\n",
+            b"*1\r\n$-1\r\n",
+            b"*1\r\n$3\r\nGETx\r\n",
+            b"*1\r\n$3\r\nGET\rx",
+            b"*2\r\n$3\r\nGET\r\n$70\rx",
+            b"set \"a\r\n",
+            b"set 'a\r\n",
+            b"set \"a\"b\r\n",
+            b"set a\0b\r\n",
+        ] {
+            assert!(read(bytes).is_err(), "{}", bytes.escape_ascii());
+        }
+        let mut value = format!("*2\r\n$3\r\nSET\r\n$100\r\n{}", "v".repeat(100)).into_bytes();
+        assert!(read(&value).is_ok());
+        value.extend_from_slice(b"v\n");
+        assert_eq!(read(&value), Err(NO_END));
+        assert!(read(&[b'a'; LONGEST_INLINE - 1]).is_ok());
+        assert!(read(&[b'a'; LONGEST_INLINE]).is_err());
+    }
+
+    #[test]
+    fn a_huge_bulk_is_passed_over_and_not_kept() {
+        let length = 1_u64 << 40;
+        let head = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${length}\r\n");
+        let Ok(Front::Command(command)) = front(head.as_bytes()) else { panic!("a command") };
+        let (at, mut rest) = command.rest();
+        assert_eq!(rest.pass(&head.as_bytes()[at..]), Ok(head.len() - at));
+        let chunk = vec![0; 1 << 16];
+        for _ in 0..3 {
+            assert_eq!(rest.pass(&chunk), Ok(chunk.len()));
+        }
+        assert!(!rest.is_over());
+    }
+
+    fn any_command() -> impl Strategy<Value = Vec<u8>> {
+        let word = prop_oneof![Just(b"SET".to_vec()), prop::collection::vec(any::<u8>(), 0..90)];
+        let array = prop::collection::vec(word, 1..5).prop_map(|words| {
+            let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+            for word in words {
+                bytes.extend(format!("${}\r\n", word.len()).bytes().chain(word).chain(*b"\r\n"));
+            }
+            bytes
+        });
+        prop_oneof![8 => array, 1 => Just(b"get 'a b'\r\n".to_vec()), 1 => Just(b"\r\n".to_vec())]
+    }
+
+    proptest! {
+        /// However what is sent is cut into reads, the same commands are read, and the same bytes passed over.
+        #[test]
+        fn cuts_change_nothing(commands in prop::collection::vec(any_command(), 0..6), cut in any::<prop::sample::Index>()) {
+            let bytes = commands.concat();
+            let (whole, taken) = read(&bytes).expect("well formed");
+            prop_assert_eq!(taken, bytes.len());
+            let cut = cut.index(bytes.len() + 1);
+            let (mut first, taken) = read(&bytes[..cut]).expect("a beginning of it");
+            let (second, _) = read(&bytes[taken..]).expect("what follows");
+            first.extend(second);
+            prop_assert_eq!(first, whole);
+        }
+
+        #[test]
+        fn the_rest_of_a_command_ends_where_it_ends(command in any_command(), cuts in prop::collection::vec(1_usize..9, 1..40)) {
+            let Ok(Front::Command(read)) = front(&command) else { return Ok(()) };
+            let (mut at, mut rest) = read.rest();
+            let (mut cuts, mut space) = (cuts.into_iter().cycle(), 0);
+            while !rest.is_over() {
+                space = (space + cuts.next().expect("endless")).min(command.len() - at);
+                let taken = rest.pass(&command[at..at + space]).expect("well formed");
+                at += taken;
+                space -= taken;
+            }
+            prop_assert_eq!(at, command.len());
+        }
+    }
+}
