@@ -6,6 +6,7 @@
 //! Everything that a test wants to hold in its own hands (clock, randomness, disk, store, connections) comes in as a
 //! [`World`].
 
+mod provers;
 mod shares;
 
 use std::io;
@@ -250,6 +251,7 @@ impl Instance {
             door: floors.door,
             floors: floors.writer,
             gates: names,
+            provers: provers::provers(&config, &trust),
             addresses: listening.iter().map(|(name, address)| (Arc::clone(name), address.to_string())).collect(),
             workers,
             from_workers,

@@ -165,7 +165,7 @@ listeners:
     role: gaurd
     listen: localhost:8080
     upstreem: { url: \"http://a\" }
-  - { name: s, role: stamp, protocol: postgres, listen: \":1\", upstream: { url: \"https://a\" }, resource: orders, mode: audit, tls: {} }
+  - { name: s, role: stamp, protocol: kafka, listen: \":1\", upstream: { url: \"https://a\" }, resource: orders, mode: audit, tls: {} }
   - 7
   - { name: r, role: route, listen: \":2\", upstream: { url: \"http://a/b?c\" }, resource: orders, doors: shared }
 drain: { quarantine: 35s, by_time: yes }
@@ -189,8 +189,8 @@ admin: [x]
         ("gaurd", "listeners[0].role: 'gaurd' is not a word that is known here (did you mean 'guard'?)"),
         ("localhost", "listeners[0].listen: 'localhost:8080' is no IP address"),
         ("upstreem", "unknown key 'upstreem' in listeners[0] (did you mean 'upstream'?)"),
-        ("postgres", "listeners[1].protocol: 'postgres' is not in this version"),
-        ("{ url: \"https", "listeners[1].upstream.tls: an https upstream needs the authority to trust"),
+        ("kafka", "listeners[1].protocol: 'kafka' is not in this version"),
+        ("{ url: \"https", "listeners[1].upstream.tls: an upstream with TLS needs the authority to trust"),
         ("mode: audit", "listeners[1].mode: 'mode' is a key of a guard, and this listener is none"),
         ("{} }\n  - 7", "listeners[1].tls has no 'cert'"),
         ("{} }\n  - 7", "listeners[1].tls has no 'key'"),

@@ -80,6 +80,7 @@ async fn it_waits_for_the_coordinator_without_keeping_busy() {
     let (_to_control, from_workers) = mpsc::unbounded_channel();
     let (worker, _from_control) = mpsc::unbounded_channel();
     let setup = Setup {
+        provers: Vec::new(),
         gates: vec![GateName { target: "orders".into(), resource: orders(), listener: "orders-guard".into() }],
         config: Arc::new(config),
         store: Arc::new(Away),

@@ -196,6 +196,7 @@ impl Control {
             }
             Call::Renew(config, renewals) => {
                 self.config = config;
+                self.provers.renew(&renewals);
                 for worker in &self.workers {
                     // It may have ended.
                     let _ = worker.send(ToWorker::Renew(Arc::clone(&renewals)));

@@ -26,6 +26,10 @@ pub struct GateState {
     pub(super) last: Option<LastHandoff>,
     /// Why the fence action of this epoch's handoff failed.
     pub(super) action_error: Option<(Epoch, Arc<str>)>,
+    /// Whether the target is asked for the proof.
+    pub(super) has_proof: bool,
+    /// Why the proof of this epoch's handoff could not be had when it was last asked for.
+    pub(super) proof_error: Option<(Epoch, Arc<str>)>,
     closes: bool,
     pub(super) shared: bool,
     times: Times,
@@ -124,6 +128,10 @@ impl Gates {
         self.all[gate.0].action_error = error;
     }
 
+    pub(super) fn note_proof_error(&mut self, gate: GateId, error: Option<(Epoch, Arc<str>)>) {
+        self.all[gate.0].proof_error = error;
+    }
+
     pub(super) fn ids(&self) -> impl Iterator<Item = GateId> + use<> {
         (0..self.all.len()).map(GateId)
     }
@@ -174,11 +182,14 @@ impl GateState {
             }
             _ => (false, false, false),
         };
+        // One that only counts ends nobody's session.
+        let has_proof = !audit && listener.is_some_and(|listener| listener.upstream.control.is_some());
         let policy = Policy {
             drain_timeout: settings.drain.timeout,
             quarantine: settings.drain.quarantine,
-            by_time: settings.drain.by_time,
+            by_time: settings.drain.by_time && !has_proof,
             has_action: settings.fence_action.is_some(),
+            has_proof,
             open_on_timeout: settings.drain.on_timeout == OnTimeout::Open,
             close_on_loss: closes,
             shared,
@@ -215,6 +226,8 @@ impl GateState {
             shared,
             last: None,
             action_error: None,
+            has_proof,
+            proof_error: None,
             times: Times::default(),
             wakes: None,
         }
@@ -285,6 +298,7 @@ impl Control {
             Effect::CutHalfSent(below) => self.tell_all(|| ToWorker::Cut { gate, below, all: false }),
             Effect::CutAll(below) => self.tell_all(|| ToWorker::Cut { gate, below, all: true }),
             Effect::RunAction(epoch) => self.run_action(gate, epoch),
+            Effect::Prove(epoch) => self.prove(gate, epoch),
             Effect::ProvedOver(epoch) => self.order(gate, &Order::ProvedOver(epoch)),
             Effect::Regressed(regressed) => {
                 if !regressed {

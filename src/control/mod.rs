@@ -6,6 +6,7 @@
 //!
 //! | file | what it does |
 //! |---|---|
+//! | [`setup`] | what control is given, and how it ends |
 //! | [`gates`] | drives the handoff machine of each gate: events in, effects out |
 //! | [`doors`] | joins targets, and keeps their records |
 //! | [`writer`] | what this process would lead, and what it may stamp |
@@ -16,6 +17,7 @@
 //! | [`floors`] | what goes to the floor file, and when it is durable |
 //! | [`reports`] | what this process's doors publish |
 //! | [`action`] | fence actions |
+//! | [`proving`] | proofs of the target |
 //! | [`pings`] | whether the workers still answer |
 //! | [`account`], [`words`] | what `status` says, in numbers and for people |
 //! | [`calls`] | what the admin side asks for |
@@ -34,7 +36,9 @@ mod floors;
 mod gates;
 mod leaderships;
 mod pings;
+pub mod proving;
 mod reports;
+mod setup;
 mod stepping;
 #[cfg(test)]
 mod tests;
@@ -56,65 +60,12 @@ use crate::coordinator::store::{Committed, Keys, Lease, Store, StoreError};
 use crate::event::{Event, EventSink};
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Epoch, Moment, Resource, Term};
-use crate::mailbox::{Answer, GateId, GateName, ToControl, ToWorker, WorkerId};
-use crate::state_dir::{FloorEvent, FloorWriter};
+use crate::mailbox::{Answer, GateId, ToControl, ToWorker, WorkerId};
+use crate::state_dir::FloorEvent;
 pub use calls::{Call, Handle, Wish};
 use failpoint::failpoint;
 use pings::{PING_EVERY, Pings};
-
-/// What control is made of.
-pub struct Setup {
-    /// The whole configuration.
-    pub config: Arc<Config>,
-    /// Where epochs live.
-    pub store: Arc<dyn Store>,
-    /// The clock.
-    pub clock: Arc<dyn Clock>,
-    /// Randomness.
-    pub entropy: Arc<dyn Entropy>,
-    /// What is in force.
-    pub mechanisms: Mechanisms,
-    /// Where events go.
-    pub events: EventSink,
-    /// What has been counted, for `status`.
-    pub metrics: Arc<crate::metrics::Metrics>,
-    /// What the floor file said.
-    pub memory: crate::fence::floor::Memory,
-    /// This process's door id; none for a process without a guard.
-    pub door: Option<Arc<str>>,
-    /// The floor file's writer and what it says; none for a process without a guard.
-    pub floors: Option<(FloorWriter, mpsc::UnboundedReceiver<FloorEvent>)>,
-    /// Every gate of the process, by number.
-    pub gates: Vec<GateName>,
-    /// Where each listener really listens, by its name.
-    pub addresses: Vec<(Arc<str>, String)>,
-    /// The workers' queues.
-    pub workers: Vec<mpsc::UnboundedSender<ToWorker>>,
-    /// What the workers say.
-    pub from_workers: mpsc::UnboundedReceiver<ToControl>,
-    /// What the admin side asks for.
-    pub calls: mpsc::UnboundedReceiver<Call>,
-}
-
-/// Why control ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
-    /// In order.
-    Stopped,
-    /// Another process has this writer id.
-    DuplicateWriter {
-        /// For which resource it was found.
-        resource: Resource,
-    },
-    /// A worker has not answered for 10 s, or is gone: its ledger is gone with it.
-    WorkerLost(WorkerId),
-    /// The floor file's thread is gone.
-    FloorsLost,
-    /// Told to stop a second time: what was in flight is lost.
-    AtOnce,
-    /// Control itself panicked.
-    Panicked,
-}
+pub use setup::{Ended, Setup};
 
 /// What comes back from something that ran beside.
 #[derive(Debug)]
@@ -125,6 +76,8 @@ enum Internal {
     Resigned { resource: Resource, term: Term, result: Result<bool, StoreError> },
     Reported { gates: Vec<GateId>, result: Result<Committed, StoreError> },
     ActionDone { gate: GateId, epoch: Epoch, result: Result<(), String> },
+    Proved { gate: GateId, epoch: Epoch, result: Result<crate::target::Proof, String> },
+    ProveAgain { gate: GateId, epoch: Epoch },
     Drained(stepping::Step),
     Left,
 }
@@ -161,6 +114,7 @@ pub struct Control {
     looks: Looks,
     internal: mpsc::UnboundedSender<Internal>,
     gates: gates::Gates,
+    provers: proving::Provers,
     doors: doors::Doors,
     floors: floors::Floors,
     reports: reports::Reports,
@@ -227,6 +181,7 @@ pub async fn run(setup: Setup) -> Ended {
             setup.mechanisms,
             now,
         ),
+        provers: proving::Provers::start(setup.provers),
         doors: doors::Doors::start(&setup.config, &setup.gates, setup.door.clone(), &setup.memory, &setup.addresses),
         floors: floors::Floors::new(writer, setup.memory, setup.mechanisms),
         reports: reports::Reports::default(),
@@ -339,6 +294,8 @@ impl Control {
             Internal::Resigned { resource, term, result } => self.resigned(&resource, &term, result),
             Internal::Reported { gates, result } => self.reported(gates, result),
             Internal::ActionDone { gate, epoch, result } => self.action_done(gate, epoch, result),
+            Internal::Proved { gate, epoch, result } => self.proved(gate, epoch, result),
+            Internal::ProveAgain { gate, epoch } => self.prove_again(gate, epoch),
             Internal::Drained(step) => self.writes_are_over(step),
             Internal::Left => self.left(),
         }

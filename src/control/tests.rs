@@ -39,6 +39,9 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
         name: name.into(),
         role,
         listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        protocol: crate::config::resolved::Protocol::Http,
+        proxy_protocol: None,
+        stale: crate::config::resolved::Stale::Refuse,
         socket_mode: 0o660,
         tls: None,
         identities: None,
@@ -47,6 +50,7 @@ fn listener(name: &str, role: Role) -> Arc<Listener> {
             authority: "127.0.0.1:9".into(),
             socket: None,
             tls: None,
+            control: None,
             version: UpstreamVersion::Same,
             connect_timeout: second,
             response_timeout: second,
@@ -181,6 +185,7 @@ impl Process {
         let events = Arc::new(Recorder::default());
         let metrics = crate::metrics::Metrics::new(prometheus::Registry::new(), &config).expect("a new registry");
         let setup = Setup {
+            provers: Vec::new(),
             gates: gates.collect(),
             config: Arc::new(config),
             store,

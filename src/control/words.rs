@@ -19,6 +19,8 @@ pub(super) struct Draining {
     resource: Resource,
     settings: Arc<ResourceSettings>,
     action_error: Option<Arc<str>>,
+    has_proof: bool,
+    proof_error: Option<Arc<str>>,
 }
 
 impl Control {
@@ -28,6 +30,8 @@ impl Control {
             resource: state.name.resource.clone(),
             settings: Arc::clone(&state.settings),
             action_error: self.action_error(gate),
+            has_proof: state.has_proof,
+            proof_error: self.proof_error(gate),
         }
     }
 
@@ -58,6 +62,9 @@ impl Control {
             Stands::Unknown => "the first election".to_owned(),
             Stands::Fencing => "the floor file and every worker".to_owned(),
             Stands::Draining => "writes of a lower epoch that are in flight or lost".to_owned(),
+            Stands::Quarantine if state.has_proof => {
+                "the target, to say that nothing of a predecessor runs any more".to_owned()
+            }
             Stands::Quarantine if state.settings.drain.by_time => {
                 format!("what a predecessor forwarded: {}", more(residue))
             }
@@ -112,10 +119,16 @@ pub(super) fn tell_drain(shown: &mut GateStatus, draining: &Draining) {
     let drain = &draining.settings.drain;
     let may_act = draining.settings.fence_action.is_some() && draining.action_error.is_none();
     // What is in flight is answered, or lost in the end.
-    shown.stuck = waits && !drain.by_time && !may_act && drain.on_timeout == OnTimeout::Hold;
+    let may_end = drain.by_time || draining.has_proof;
+    shown.stuck = waits && !may_end && !may_act && drain.on_timeout == OnTimeout::Hold;
     let mut words = shown.waits_for.as_deref().unwrap_or_default().to_owned();
     if let Some(ms) = shown.lost_ms.filter(|_| shown.phase == Phase::Draining) {
         words.push_str(&format!("; those that were lost: {}", more(Duration::from_millis(ms))));
+    }
+    if let Some(why) = &draining.proof_error {
+        words.push_str(&format!(
+            "; the target cannot be asked whether anything older runs: {why}; it is asked again every second"
+        ));
     }
     if let Some(why) = &draining.action_error {
         words.push_str(&format!("; the fence action failed: {why}"));
@@ -206,8 +219,13 @@ mod tests {
             hold_timeout: None,
             fence_action: has_action.then_some(action),
         };
-        let draining =
-            Draining { resource: orders(), settings: Arc::new(settings), action_error: error.map(Into::into) };
+        let draining = Draining {
+            resource: orders(),
+            settings: Arc::new(settings),
+            action_error: error.map(Into::into),
+            has_proof: false,
+            proof_error: None,
+        };
         let mut shown = GateStatus {
             target: None,
             phase: Phase::Draining,

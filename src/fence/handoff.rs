@@ -28,6 +28,8 @@ pub struct Policy {
     pub by_time: bool,
     /// Whether there is a command that ends what still runs in the target.
     pub has_action: bool,
+    /// Whether the target itself is asked to prove that nothing older runs: then nothing drains before it has.
+    pub has_proof: bool,
     /// Whether to open when nothing else ends the drain.
     pub open_on_timeout: bool,
     /// Whether to shut when the session with the coordinator runs out.
@@ -94,6 +96,9 @@ pub enum Event {
     WorkerDrained(usize, Epoch),
     /// The fence action of this epoch's handoff ended.
     ActionDone(Epoch, bool),
+    /// The target was asked whether anything older than this epoch may still take effect: nothing can (`true`), or it could
+    /// not be proved yet, and is asked again.
+    Proof(Epoch, bool),
     /// The operator opens the gate, accepting that writes may be reordered.
     ForceOpen,
     /// The door's claim to its target changed.
@@ -172,6 +177,8 @@ pub enum Effect {
     CutAll(Epoch),
     /// Run the fence action for this epoch; answer with [`Event::ActionDone`].
     RunAction(Epoch),
+    /// Have the target prove that nothing below this epoch can take effect, until it has; answer with [`Event::Proof`].
+    Prove(Epoch),
     /// Tell every worker that everything below this epoch is over.
     ProvedOver(Epoch),
     /// Tell every worker whether the coordinator went backwards.
@@ -248,11 +255,21 @@ struct Current {
     cut: bool,
     cut_all: bool,
     action: Action,
+    proof: Proof,
     said_drained: Option<By>,
     forced: bool,
     agreed: bool,
     reported: bool,
     opened: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Proof {
+    NotAsked,
+    Asked,
+    /// Asked, and not had for now.
+    Failed,
+    Had,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -279,6 +296,7 @@ impl Current {
             cut: false,
             cut_all: false,
             action: Action::NotRun,
+            proof: Proof::NotAsked,
             said_drained: None,
             forced: false,
             agreed: false,
@@ -343,6 +361,7 @@ impl Handoff {
                 current.drained.insert(worker);
             }),
             Event::ActionDone(epoch, succeeded) => self.action_done(epoch, succeeded, &mut effects),
+            Event::Proof(epoch, had) => self.proof_came(epoch, had, &mut effects),
             // An operator speaks for the other doors too.
             Event::ForceOpen => self.with_current(|current| {
                 (current.forced, current.agreed, current.reported) = (true, true, false);
@@ -531,6 +550,20 @@ impl Handoff {
         }
     }
 
+    fn proof_came(&mut self, epoch: Epoch, had: bool, effects: &mut Vec<Effect>) {
+        let mut proved = false;
+        self.for_epoch(epoch, |current| {
+            if matches!(current.proof, Proof::Asked | Proof::Failed) {
+                current.proof = if had { Proof::Had } else { Proof::Failed };
+                proved = had;
+            }
+        });
+        if proved {
+            self.residue = None;
+            effects.push(Effect::ProvedOver(epoch));
+        }
+    }
+
     fn claimed(&mut self, claim: Claim, effects: &mut Vec<Effect>) {
         if self.claim == claim {
             return;
@@ -579,6 +612,7 @@ impl Handoff {
         self.alone = self.alone.filter(|until| now < *until);
         let Some(mut current) = self.current.take() else { return };
         self.fence(&mut current, effects);
+        self.prove(&mut current, effects);
         self.drain(&mut current, now, effects);
         self.mark(&mut current, effects);
         self.report(&mut current, effects);
@@ -606,6 +640,17 @@ impl Handoff {
         }
     }
 
+    /// Asks the target once nothing is on its way any more: what runs on then runs without this door.
+    fn prove(&self, current: &mut Current, effects: &mut Vec<Effect>) {
+        let all = self.policy.workers;
+        let is_quiet = current.fenced.len() == all && current.quiet.len() == all;
+        let is_wanted = current.said_drained.is_none() || self.residue.is_some();
+        if self.policy.has_proof && current.proof == Proof::NotAsked && is_quiet && is_wanted {
+            current.proof = Proof::Asked;
+            effects.push(Effect::Prove(current.term.epoch));
+        }
+    }
+
     /// Waits until no worker's ledger, and no predecessor's, holds anything below; helps after the time limit.
     fn drain(&mut self, current: &mut Current, now: Moment, effects: &mut Vec<Effect>) {
         if current.said_drained.is_some() || !current.fence_ordered {
@@ -613,9 +658,11 @@ impl Handoff {
         }
         let all = self.policy.workers;
         let workers_drained = current.drained.len() == all || !self.keeps(Mechanism::Drain);
-        if workers_drained && self.residue.is_none() && current.fenced.len() == all {
+        let is_proved = !self.policy.has_proof || current.proof == Proof::Had;
+        if workers_drained && self.residue.is_none() && current.fenced.len() == all && is_proved {
             let by = match (current.action, current.cut || now >= current.since.plus(self.policy.drain_timeout)) {
                 (Action::Succeeded, _) => By::Action,
+                (_, true) if self.policy.has_proof => By::Proof,
                 (_, true) => By::Time,
                 _ => By::Answers,
             };
@@ -640,7 +687,9 @@ impl Handoff {
             current.action = Action::Running;
             effects.push(Effect::RunAction(epoch));
         }
-        let nothing_else = !self.policy.by_time && (!self.policy.has_action || current.action == Action::Failed);
+        let no_proof = !self.policy.has_proof || current.proof == Proof::Failed;
+        let no_action = !self.policy.has_action || current.action == Action::Failed;
+        let nothing_else = !self.policy.by_time && no_action && no_proof;
         if nothing_else && self.policy.open_on_timeout {
             current.forced = true;
         }
@@ -699,6 +748,7 @@ mod tests {
         quarantine: Duration::from_secs(35),
         by_time: true,
         has_action: false,
+        has_proof: false,
         open_on_timeout: false,
         close_on_loss: false,
         shared: false,
@@ -785,6 +835,80 @@ mod tests {
         assert!(!opens(&late) && late.is_empty(), "what is said of 5 says nothing of 6: {late:?}");
         assert_eq!(handoff.on(persisted(5, false, false), second(2)), []);
         assert_eq!(handoff.on(persisted(6, false, false), second(2)), [Effect::Fence(term(6))]);
+    }
+
+    /// A door whose target is asked for the proof: time ends nothing.
+    fn proving_at(number: u64, clean: bool) -> Handoff {
+        let policy = Policy { has_proof: true, by_time: false, ..POLICY };
+        let start = Start { term: term(number), drained: true, forced: false, clean };
+        let mut handoff = Handoff::start(policy, Claim::Standing, Some(start), second(0));
+        handoff.on(Event::Tick, second(0));
+        handoff.on(persisted(number, true, false), second(0));
+        handoff
+    }
+
+    #[test]
+    fn where_the_target_proves_nothing_drains_before_it_has() {
+        let mut handoff = proving_at(4, true);
+        handoff.on(read(5), second(1));
+        handoff.on(persisted(5, false, false), second(1));
+        all_workers(&mut handoff, Event::WorkerFenced, 5, second(1));
+        assert_eq!(handoff.on(Event::WorkerDrained(0, epoch(5)), second(1)), [], "a worker still runs something");
+        // What is lost there has no socket any more: the target is asked about it.
+        assert_eq!(handoff.on(Event::WorkerQuiet(1, epoch(5)), second(1)), [Effect::Prove(epoch(5))]);
+        assert_eq!(
+            handoff.on(Event::WorkerDrained(1, epoch(5)), second(1)),
+            [],
+            "drained by its own books is not enough"
+        );
+        let proved = handoff.on(Event::Proof(epoch(5), true), second(2));
+        assert_eq!(proved[..2], [Effect::ProvedOver(epoch(5)), Effect::SayDrained(epoch(5), By::Answers)]);
+    }
+
+    #[test]
+    fn a_proof_that_is_not_had_keeps_the_gate_shut_and_one_that_comes_later_opens_it() {
+        let mut handoff = proving_at(4, true);
+        handoff.on(read(5), second(1));
+        handoff.on(persisted(5, false, false), second(1));
+        all_workers(&mut handoff, Event::WorkerFenced, 5, second(1));
+        let asked = all_workers(&mut handoff, Event::WorkerDrained, 5, second(1));
+        assert_eq!(asked, [Effect::Prove(epoch(5))]);
+        assert_eq!(handoff.on(Event::Proof(epoch(5), false), second(2)), []);
+        assert!(!opens(&handoff.on(Event::Tick, second(500))), "no time ends it");
+        assert_eq!(handoff.on(Event::Proof(epoch(4), true), second(500)), [], "of another handoff");
+        let proved = handoff.on(Event::Proof(epoch(5), true), second(501));
+        assert_eq!(proved[..2], [Effect::ProvedOver(epoch(5)), Effect::SayDrained(epoch(5), By::Proof)]);
+        assert!(opens(&handoff.on(persisted(5, true, false), second(501))));
+    }
+
+    #[test]
+    fn residue_ends_with_the_proof_and_no_sooner() {
+        let mut handoff = proving_at(4, false);
+        assert!(handoff.has_residue(second(900)), "no time ends it");
+        let asked: Vec<Effect> = [Event::WorkerFenced, Event::WorkerDrained]
+            .into_iter()
+            .flat_map(|event| all_workers(&mut handoff, event, 4, second(1)))
+            .collect();
+        assert!(asked.contains(&Effect::Prove(epoch(4))), "at the start already: {asked:?}");
+        assert_eq!(handoff.on(Event::Proof(epoch(4), true), second(2)), [Effect::ProvedOver(epoch(4))]);
+        assert!(!handoff.has_residue(second(2)));
+    }
+
+    #[test]
+    fn open_on_timeout_waits_for_a_proof_that_may_come() {
+        let policy = Policy { open_on_timeout: true, has_proof: true, by_time: false, ..POLICY };
+        let start = Start { term: term(4), drained: true, forced: false, clean: true };
+        let mut handoff = Handoff::start(policy, Claim::Standing, Some(start), second(0));
+        handoff.on(Event::Tick, second(0));
+        handoff.on(persisted(4, true, false), second(0));
+        handoff.on(read(5), second(1));
+        handoff.on(persisted(5, false, false), second(1));
+        all_workers(&mut handoff, Event::WorkerFenced, 5, second(1));
+        all_workers(&mut handoff, Event::WorkerQuiet, 5, second(1));
+        assert!(handoff.forced().is_none() && !opens(&handoff.on(Event::Tick, second(60))), "it is being asked");
+        let failed = handoff.on(Event::Proof(epoch(5), false), second(61));
+        let forced = Effect::Persist(Persist { term: term(5), drained: false, forced: true });
+        assert_eq!(failed, [forced], "there is none to be had");
     }
 
     #[test]

@@ -18,6 +18,9 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
         name: name.into(),
         role,
         listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into(),
+        protocol: crate::config::resolved::Protocol::Http,
+        proxy_protocol: None,
+        stale: crate::config::resolved::Stale::Refuse,
         socket_mode: 0o660,
         tls: Some(ListenerTls {
             pair: KeyPair { cert: "a.crt".into(), key: "a.key".into() },
@@ -30,6 +33,7 @@ fn listener(name: &str, role: Role, serves: &[Resource]) -> Arc<Listener> {
             authority: "127.0.0.1:9000".into(),
             socket: None,
             tls: None,
+            control: None,
             version: UpstreamVersion::Same,
             connect_timeout: second,
             response_timeout: second,

@@ -63,12 +63,16 @@ impl ResetOnClose {
     }
 }
 
+/// What was read ahead.
+#[derive(Default)]
+struct Ahead(Vec<u8>);
+
 /// A byte stream: a TCP socket, plain or with TLS, a unix socket, or any other (tests, the simulation).
 pub struct Stream {
     kind: Kind,
     reset: ResetOnClose,
-    /// What was looked at, and is still to be read.
-    ahead: Vec<u8>,
+    /// What was looked at, and is still to be read: hardly any stream has it for long.
+    ahead: Option<Box<Ahead>>,
 }
 
 impl Stream {
@@ -81,28 +85,28 @@ impl Stream {
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default(), ahead: Vec::new() })
+        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default(), ahead: None })
     }
 
     /// A session over a stream that [`Stream::tcp`] made.
     pub(super) fn secured(tls: Tls, reset: ResetOnClose) -> Stream {
-        Stream { kind: Kind::Tls(Box::new(tls)), reset, ahead: Vec::new() }
+        Stream { kind: Kind::Tls(Box::new(tls)), reset, ahead: None }
     }
 
     /// A connected unix socket. What was written is in the peer's hands at once, so its reset is a plain drop.
     pub fn unix(socket: UnixStream) -> Stream {
-        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default(), ahead: Vec::new() }
+        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default(), ahead: None }
     }
 
     /// Any other stream. Its reset is a plain drop.
     pub fn other(io: impl AsyncRead + AsyncWrite + 'static) -> Stream {
-        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default(), ahead: Vec::new() }
+        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default(), ahead: None }
     }
 
     /// The socket, where the bytes of this stream are those of a TCP connection.
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.kind {
-            Kind::Tcp(socket) if self.ahead.is_empty() => Some(socket),
+            Kind::Tcp(socket) if self.ahead.is_none() => Some(socket),
             _ => None,
         }
     }
@@ -121,7 +125,7 @@ impl Stream {
     pub(super) fn into_tcp(mut self) -> Option<(TcpStream, ResetOnClose)> {
         let nothing = Kind::Other(Box::pin(tokio::io::empty()));
         match std::mem::replace(&mut self.kind, nothing) {
-            Kind::Tcp(socket) if self.ahead.is_empty() => Some((socket, self.reset.clone())),
+            Kind::Tcp(socket) if self.ahead.is_none() => Some((socket, self.reset.clone())),
             _ => None,
         }
     }
@@ -132,23 +136,27 @@ impl Stream {
     /// # Errors
     /// Where the stream breaks.
     pub async fn look(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if let (Kind::Tcp(socket), true) = (&self.kind, self.ahead.is_empty()) {
+        if let (Kind::Tcp(socket), true) = (&self.kind, self.ahead.is_none()) {
             return socket.peek(bytes).await;
         }
-        if self.ahead.len() < bytes.len() {
+        let ahead = self.ahead.get_or_insert_default();
+        if ahead.0.len() < bytes.len() {
             let mut more = [0; 64];
-            let space = (bytes.len() - self.ahead.len()).min(more.len());
+            let space = (bytes.len() - ahead.0.len()).min(more.len());
             let mut space = ReadBuf::new(&mut more[..space]);
-            let waiting = !self.ahead.is_empty();
+            let waiting = !ahead.0.is_empty();
             std::future::poll_fn(|context| match self.kind.io().poll_read(context, &mut space) {
                 Poll::Pending if waiting => Poll::Ready(Ok(())),
                 polled => polled,
             })
             .await?;
-            self.ahead.extend(space.filled());
+            ahead.0.extend(space.filled());
         }
-        let there = self.ahead.len().min(bytes.len());
-        bytes[..there].copy_from_slice(&self.ahead[..there]);
+        let there = ahead.0.len().min(bytes.len());
+        bytes[..there].copy_from_slice(&ahead.0[..there]);
+        if there == 0 {
+            self.ahead = None;
+        }
         Ok(there)
     }
 
@@ -221,10 +229,13 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if !self.ahead.is_empty() {
-            let taken = self.ahead.len().min(buffer.remaining());
-            buffer.put_slice(&self.ahead[..taken]);
-            self.ahead.drain(..taken);
+        if let Some(ahead) = &mut self.ahead {
+            let taken = ahead.0.len().min(buffer.remaining());
+            buffer.put_slice(&ahead.0[..taken]);
+            ahead.0.drain(..taken);
+            if ahead.0.is_empty() {
+                self.ahead = None;
+            }
             return Poll::Ready(Ok(()));
         }
         match &mut self.kind {

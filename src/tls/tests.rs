@@ -37,7 +37,7 @@ fn sides_in(folder: &Path, shows: bool) -> (Arc<ServerConfig>, Arc<ClientSide>) 
     let pair = KeyPair { cert: file("both.crt"), key: file("both.key") };
     let mut reader = Reader::new("l", Timestamp::now());
     let listener = ListenerTls { pair: pair.clone(), client_ca: Some(file("ca.crt")), only_tls13: false };
-    let server = sides::server(&listener, Protocol::Http, &mut reader);
+    let server = sides::server(&listener, crate::config::resolved::Protocol::Http, &mut reader);
     let upstream =
         UpstreamTls { ca: file("ca.crt"), pair: shows.then_some(pair), server_name: "both".into(), only_tls13: false };
     let client = sides::client(&upstream, &mut reader);

@@ -116,7 +116,7 @@ pub fn gates_of(config: &Config, mechanisms: Mechanisms) -> Vec<GateSetup> {
                 bare_stamps: settings.bare_stamps,
                 quarantine: drain.quarantine,
                 // What the target itself proves is over, time does not end.
-                by_time: drain.by_time && listener.upstream.control.is_none(),
+                by_time: drain.by_time && (listener.upstream.control.is_none() || settings.mode == Mode::Audit),
                 mechanisms,
             };
             Some(GateSetup { name, policy, hold_timeout: hold_timeout(config, resource) })

@@ -21,7 +21,7 @@ use crate::metrics::Metrics;
 use crate::net::{Accept, Acceptor, Closing, Stage, Stream, listen};
 use crate::peer::Peer;
 use crate::protocol::right::Settled;
-use crate::protocol::{Decision, Party, Right, Role};
+use crate::protocol::{Accepted, Decision, Party, Right, Role};
 use crate::roles::testing::*;
 
 const GATE: GateId = GateId(0);
@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Lines(Rc<dyn Role>);
 
 impl Protocol for Lines {
-    fn serve(&self, stream: Stream, who: Party, closing: Closing) -> Serving {
+    fn serve(&self, Accepted { stream, who, closing, .. }: Accepted) -> Serving {
         Box::pin(converse(Rc::clone(&self.0), stream, who, closing))
     }
 

@@ -46,6 +46,7 @@ impl Door {
             quarantine: Duration::from_secs(35),
             by_time: true,
             has_action: false,
+            has_proof: false,
             open_on_timeout: false,
             close_on_loss: false,
             shared,

@@ -94,6 +94,7 @@ impl Guard {
             quarantine: QUARANTINE,
             by_time: true,
             has_action: false,
+            has_proof: false,
             open_on_timeout: false,
             close_on_loss: kind.closes,
             shared: kind.shared,

@@ -24,7 +24,7 @@ const NOT_SIMULATED: &[(&str, &str)] = &[
     ("src/audit.rs", "no audit log"),
     ("src/coordinator/etcd/", "no etcd client"),
     ("src/coordinator/fencing.rs", "no `epochgate fence`"),
-    ("src/protocol/http/upgrade.rs", "no upgrades"),
+    ("src/protocol/tunnel.rs", "no upgrades"),
 ];
 
 /// The copy's simulation.

@@ -229,6 +229,7 @@ impl Process {
             memory: floors.memory,
             door: floors.door,
             floors: floors.writer,
+            provers: Vec::new(),
             gates: names,
             addresses: config.listeners.iter().map(|it| (it.name.clone(), self.host.to_string())).collect(),
             workers,

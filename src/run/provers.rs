@@ -1,0 +1,25 @@
+//! The guards' own connections to their targets.
+
+use crate::config::Config;
+use crate::config::resolved::{Control, Listener, Mode, Protocol, Role};
+use crate::control::proving::{MakeProver, ProverSetup};
+use crate::worker::setup::Trust;
+
+/// One for each guard that has a control connection and refuses what is stale: one that only counts ends nobody's session.
+pub(super) fn provers(config: &Config, trust: &[Trust]) -> Vec<ProverSetup> {
+    let enforces = |role: &Role| matches!(role, Role::Guard(guard) if guard.mode == Mode::Enforce);
+    let listeners = config.listeners.iter().zip(trust).filter(|(listener, _)| enforces(&listener.role));
+    let setups = listeners.filter_map(|(listener, (sides, _))| {
+        let make = make(listener, listener.upstream.control.as_ref()?)?;
+        Some(ProverSetup { listener: listener.name.clone(), tls: sides.client.clone(), make })
+    });
+    setups.collect()
+}
+
+fn make(listener: &Listener, _control: &Control) -> Option<MakeProver> {
+    match listener.protocol {
+        // The configuration has no control connection for these.
+        Protocol::Http | Protocol::Tcp => None,
+        Protocol::Postgres | Protocol::Redis => None,
+    }
+}
