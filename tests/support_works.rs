@@ -290,6 +290,110 @@ mod http2 {
     }
 }
 
+mod databases {
+    use super::support::haproxy::Haproxy;
+    use super::support::mariadb::{Mariadb, mariadb};
+    use super::support::pgbouncer::Pgbouncer;
+    use super::support::postgres::{Postgres, Session, psql};
+    use super::support::redis::{self, Redis};
+    use super::*;
+
+    #[test]
+    fn postgres_keeps_what_it_was_told_through_its_end() {
+        let mut postgres = Postgres::start_with(&[("fsync", "on"), ("synchronous_commit", "on")]);
+        postgres.query("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)");
+        assert_eq!(postgres.query("SELECT n, -n FROM t ORDER BY n"), "1|-1\n2|-2");
+        postgres.stop();
+        postgres.begin();
+        assert_eq!(postgres.query("SELECT count(*) FROM t"), "2");
+        postgres.kill();
+        postgres.begin();
+        assert_eq!(postgres.query("SELECT count(*) FROM t"), "2");
+        assert_eq!(postgres.query("SHOW wal_level; SHOW max_prepared_transactions"), "logical\n10");
+    }
+
+    #[test]
+    fn postgres_asks_one_user_for_a_password_and_says_all_of_an_error() {
+        let postgres = Postgres::start();
+        let methods = "SELECT user_name, auth_method FROM pg_hba_file_rules ORDER BY line_number";
+        assert_eq!(postgres.query(methods), "{scram}|scram-sha-256\n{all}|trust");
+        for user in ["app", "scram"] {
+            let sql = "CREATE TABLE IF NOT EXISTS of_both (n int); SELECT current_user";
+            assert_eq!(psql(postgres.address, user, "app", sql).as_deref(), Ok(user));
+        }
+        let error = psql(postgres.address, "app", "app", "SELECT 1/0").unwrap_err();
+        assert!(error.contains("22012"), "{error}");
+        assert!(psql(ports::free_address(), "app", "app", "SELECT 1").is_err());
+    }
+
+    #[test]
+    fn a_session_of_postgres_stays_in_its_transaction() {
+        let postgres = Postgres::start();
+        let mut session = Session::open(postgres.address, "app", "app");
+        assert_eq!(session.say("CREATE TABLE t (n int); BEGIN; INSERT INTO t VALUES (1)"), "");
+        assert_eq!((postgres.sessions(), postgres.query("SELECT count(*) FROM t").as_str()), (1, "0"));
+        assert!(session.say("SELECT no").contains("42703"));
+        assert!(session.say("COMMIT; SELECT count(*) FROM t").ends_with('0'));
+
+        postgres.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'app'");
+        let told = session.say("SELECT 1");
+        assert!(told.contains("57P01"), "{told}");
+        eventually("its session is gone", LONG, || postgres.sessions() == 0);
+
+        let mut session = Session::open(postgres.address, "app", "app");
+        session.begin("SELECT pg_sleep(1000)");
+        let asleep = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        eventually("it sleeps", LONG, || postgres.query(asleep) == "1");
+        session.interrupt();
+        assert!(session.answer().contains("57014"));
+    }
+
+    #[test]
+    fn a_paused_postgres_says_nothing_until_it_is_resumed() {
+        let postgres = Postgres::start();
+        let mut session = Session::open(postgres.address, "scram", "app");
+        postgres.pause();
+        session.begin("SELECT 7");
+        let mut new = Session::try_open(postgres.address, "app", "app");
+        new.begin("SELECT 8");
+        postgres.resume();
+        assert_eq!((session.answer().as_str(), new.answer().as_str()), ("7", "8"));
+    }
+
+    #[test]
+    fn pgbouncer_and_haproxy_forward_to_postgres() {
+        let postgres = Postgres::start();
+        let (pool, balancer) = (Pgbouncer::start(postgres.address), Haproxy::start(postgres.address, ""));
+        for address in [pool.address, balancer.address] {
+            assert_eq!(psql(address, "app", "app", "SELECT 1 + 1").as_deref(), Ok("2"));
+        }
+    }
+
+    #[test]
+    fn redis_keeps_what_it_is_told_to_keep() {
+        let mut redis = Redis::start_with(&[("appendonly", "yes"), ("appendfsync", "always")]);
+        assert_eq!(redis.cli(&["SET", "a", "1"]), "OK");
+        redis.kill();
+        redis.begin();
+        assert_eq!(redis.cli(&["GET", "a"]), "1");
+        assert!(redis.cli(&["LPUSH", "a", "1"]).starts_with("WRONGTYPE"));
+        redis.stop();
+        assert!(redis::cli(redis.address, &["PING"]).is_err());
+    }
+
+    #[test]
+    fn mariadb_keeps_what_it_was_told_through_its_end() {
+        let mut server = Mariadb::start();
+        server.query("CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2)");
+        assert_eq!(server.query("SELECT n, -n FROM t ORDER BY n"), "1\t-1\n2\t-2");
+        server.stop();
+        server.begin();
+        assert_eq!(server.query("SELECT COUNT(*) FROM t"), "2");
+        let error = mariadb(server.address, "SELECT no").unwrap_err();
+        assert!(error.contains("1054"), "{error}");
+    }
+}
+
 #[test]
 fn every_fetched_tool_runs() {
     for tool in ["etcd", "promtool", "curl"] {

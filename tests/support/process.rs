@@ -41,14 +41,24 @@ pub fn eventually_some<T>(what: &str, limit: Duration, mut look: impl FnMut() ->
     }
 }
 
-/// Where a program is: what `tools/fetch` fetched, else PATH, else where Debian keeps servers.
+/// Where a program is: what `tools/fetch` fetched, else where Debian keeps PostgreSQL's own, else PATH, else where
+/// Debian keeps servers.
 pub fn program(name: &str) -> PathBuf {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders =
-        std::iter::once(fetched).chain(std::env::split_paths(&path)).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    let folders = std::iter::once(fetched)
+        .chain(postgres_folder())
+        .chain(std::env::split_paths(&path))
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     let found = folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file());
     found.unwrap_or_else(|| panic!("{name} is neither in .tools/bin nor in PATH: `make tools` fetches it"))
+}
+
+/// The newest PostgreSQL's programs. They come before PATH, where Debian has scripts that take longer than a query.
+fn postgres_folder() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
+    let newest = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).max()?;
+    Some(format!("/usr/lib/postgresql/{newest}/bin").into())
 }
 
 /// A process to be.
@@ -106,6 +116,21 @@ impl Launch {
     #[must_use]
     pub fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Launch {
         self.command.env(key, value);
+        self
+    }
+
+    /// Takes a variable away.
+    #[must_use]
+    pub fn env_remove(mut self, key: &str) -> Launch {
+        self.command.env_remove(key);
+        self
+    }
+
+    /// Gives it a file as its standard input; after [`Launch::under`].
+    #[must_use]
+    pub fn input(mut self, file: &Path) -> Launch {
+        let file = fs::File::open(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        self.command.stdin(file);
         self
     }
 
@@ -245,6 +270,13 @@ impl Process {
             thread::sleep(Duration::from_millis(1));
         }
         status
+    }
+
+    /// How a short command of a client's came out: what it wrote, or what it complained of.
+    #[track_caller]
+    pub fn told(&mut self) -> Result<String, String> {
+        let ended = self.wait(LONG * 5);
+        if ended.success() { Ok(self.stdout().trim_end_matches('\n').to_owned()) } else { Err(self.stderr()) }
     }
 
     /// Everything on its standard output so far.
