@@ -1,8 +1,11 @@
 //! The guards' own connections to their targets.
 
+use std::rc::Rc;
+
 use crate::config::Config;
 use crate::config::resolved::{Control, Listener, Mode, Protocol, Role};
 use crate::control::proving::{MakeProver, ProverSetup};
+use crate::target::redis::RedisProver;
 use crate::worker::setup::Trust;
 
 /// One for each guard that has a control connection and refuses what is stale: one that only counts ends nobody's session.
@@ -16,10 +19,12 @@ pub(super) fn provers(config: &Config, trust: &[Trust]) -> Vec<ProverSetup> {
     setups.collect()
 }
 
-fn make(listener: &Listener, _control: &Control) -> Option<MakeProver> {
+fn make(listener: &Listener, control: &Control) -> Option<MakeProver> {
+    let (upstream, control) = (listener.upstream.clone(), control.clone());
     match listener.protocol {
         // The configuration has no control connection for these.
         Protocol::Http | Protocol::Tcp => None,
-        Protocol::Postgres | Protocol::Redis => None,
+        Protocol::Postgres => None,
+        Protocol::Redis => Some(Box::new(move |tls| Rc::new(RedisProver::new(&upstream, control, tls)))),
     }
 }

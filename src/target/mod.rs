@@ -7,6 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | here | [`Prover`]: what control asks, and what it gets |
+//! | [`redis`] | the proof at Redis |
 //! | [`orphans`] | which sessions of a server have no socket on this host any more: whatever the protocol |
 //!
 //! # What a proof rests on
@@ -19,6 +20,7 @@
 //!   its volume) may have sessions that are not recognised: `docs/databases.md` says what to do then.
 
 pub mod orphans;
+pub mod redis;
 
 use std::future::Future;
 use std::path::PathBuf;

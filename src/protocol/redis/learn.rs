@@ -68,6 +68,14 @@ impl Commands {
         }
     }
 
+    /// As if the server had told, and were never asked again.
+    #[cfg(test)]
+    pub fn is_told(&self, table: Table) {
+        let never = tokio::task::spawn_local(std::future::pending());
+        *self.learning.borrow_mut() = Some(AbortOnDropHandle::new(never));
+        self.knows(table);
+    }
+
     fn knows(&self, table: Table) {
         *self.table.borrow_mut() = Rc::new(table);
         *self.first.borrow_mut() = false;
