@@ -6,6 +6,7 @@
 //! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
 //! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
+//! | [`redis`] | from clients and servers: Redis' requests and replies |
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |
@@ -13,6 +14,7 @@
 
 mod disks;
 mod records;
+mod redis;
 mod requests;
 mod stamps;
 mod streams;

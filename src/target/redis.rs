@@ -67,15 +67,15 @@ impl RedisProver {
             // After the list: what has no socket now had none when the server is asked again.
             let sockets = Sockets::read().map_err(|error| error.to_string())?;
             if !sockets.show(&vantage) {
-                return Err("the control connection is not among this host's sockets (/proc/net/tcp): the process sees \
+                return Err(
+                    "the control connection is not among this host's sockets (/proc/net/tcp): the process sees \
                             another network than the one that it uses"
-                    .into());
+                        .into(),
+                );
             }
             let (known, unknown): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.address.is_some());
-            let sessions: Vec<Listed> = known
-                .iter()
-                .filter_map(|row| Some(Listed { client: row.address?, order: row.id }))
-                .collect();
+            let sessions: Vec<Listed> =
+                known.iter().filter_map(|row| Some(Listed { client: row.address?, order: row.id })).collect();
             let gone = orphans(&sessions, &sockets, &vantage);
             if gone.is_empty() && unknown.is_empty() {
                 return Ok(Proof { ended, ..Proof::default() });

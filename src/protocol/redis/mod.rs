@@ -93,11 +93,7 @@ impl Redis {
     }
 
     /// The server's end of a session; at a stamp with the stamp that it was announced with, where its writer leads.
-    async fn connect(
-        &self,
-        who: &Party,
-        closing: &mut Closing,
-    ) -> Result<(Stream, Option<Bytes>), Box<Refusal>> {
+    async fn connect(&self, who: &Party, closing: &mut Closing) -> Result<(Stream, Option<Bytes>), Box<Refusal>> {
         let asked = Asked { method: METHOD, path: "/", kind: Kind::Write, lasts: false, who, stamp: None };
         if self.sessions.is_stamp()
             && let Ok(right) = self.sessions.admit(&asked, closing).await

@@ -366,8 +366,7 @@ mod tests {
     fn every_type_ends_where_it_ends() {
         for reply in EVERY {
             let twice = format!("{reply}{reply}");
-            let ends: Vec<usize> =
-                read(twice.as_bytes(), &[]).expect(reply).into_iter().map(|(end, _)| end).collect();
+            let ends: Vec<usize> = read(twice.as_bytes(), &[]).expect(reply).into_iter().map(|(end, _)| end).collect();
             assert_eq!(ends, [reply.len(), twice.len()], "{reply:?}");
         }
     }
@@ -390,8 +389,19 @@ mod tests {
     #[test]
     fn what_is_no_reply_is_an_error() {
         for bytes in [
-            "HTTP/1.1 400\r\n", "*x\r\n", "$-2\r\n", "*-2\r\n", "%-1\r\n", ".\r\n", ";1\r\n", "$\r\n", "*1\rx", "*1\nx",
-            "$?\r\n:1\r\n", "*9999999999999999999\r\n", "*?\r\n;1\r\n",
+            "HTTP/1.1 400\r\n",
+            "*x\r\n",
+            "$-2\r\n",
+            "*-2\r\n",
+            "%-1\r\n",
+            ".\r\n",
+            ";1\r\n",
+            "$\r\n",
+            "*1\rx",
+            "*1\nx",
+            "$?\r\n:1\r\n",
+            "*9999999999999999999\r\n",
+            "*?\r\n;1\r\n",
         ] {
             assert!(read(bytes.as_bytes(), &[]).is_err(), "{bytes:?}");
         }

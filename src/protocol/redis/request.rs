@@ -415,10 +415,7 @@ mod tests {
         let bytes = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$0\r\n\r\n*0\r\n*-1\r\n\r\n*1\r\n$4\r\nPING\r\n";
         assert_eq!(read(bytes), Ok((vec![words(&["SET", "k", ""]), words(&["PING"])], bytes.len())));
         let long = format!("*2\r\n$65\r\n{0}\r\n$65\r\n{0}\r\n*1\r\n$1\r\na\r\n", "x".repeat(65));
-        assert_eq!(
-            read(long.as_bytes()),
-            Ok((vec![words(&["<long>", "<long>"]), words(&["a"])], long.len()))
-        );
+        assert_eq!(read(long.as_bytes()), Ok((vec![words(&["<long>", "<long>"]), words(&["a"])], long.len())));
     }
 
     #[test]

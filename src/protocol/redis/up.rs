@@ -506,7 +506,9 @@ impl Session {
                     self.stamp = Some(Bytes::copy_from_slice(value));
                     b"+OK\r\n".to_vec()
                 }
-                Some((_, Err(malformed))) => refuse::plain(&format!("{}: {}", Reason::MalformedStamp.as_str(), malformed.0)),
+                Some((_, Err(malformed))) => {
+                    refuse::plain(&format!("{}: {}", Reason::MalformedStamp.as_str(), malformed.0))
+                }
                 None => refuse::plain(&format!("{}: it is too long", Reason::MalformedStamp.as_str())),
             }
         };

@@ -70,7 +70,8 @@ pub fn ask_for_a_write(
     };
     if sessions.is_stamp() && !is_of(announced, right.stamp().map(http::HeaderValue::as_bytes)) {
         right.settle(Settled::NothingLeft);
-        let detail = "this connection was made before the writer's present term began; nothing was applied: connect again";
+        let detail =
+            "this connection was made before the writer's present term began; nothing was applied: connect again";
         return refused(sessions, asked, Box::new(Refusal::new(Reason::TermChanged, detail)));
     }
     let mut finish = sessions.begin(Kind::Write);

@@ -55,7 +55,10 @@ fn writes_under_way_together_share_a_right() {
 #[test]
 fn cuts_change_nothing() {
     run(async {
-        let sent = format!("{SET}get k\r\n\r\n*0\r\n{GET}*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000\r\n{}\r\n{GET}", "v".repeat(3000));
+        let sent = format!(
+            "{SET}get k\r\n\r\n*0\r\n{GET}*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$3000\r\n{}\r\n{GET}",
+            "v".repeat(3000)
+        );
         let answers = "+OK\r\n$1\r\nv\r\n*2\r\n:1\r\n$2\r\nab\r\n+OK\r\n$-1\r\n";
         for piece in [1, 2, 7, 1000] {
             let world = World::new().await;

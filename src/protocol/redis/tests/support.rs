@@ -157,7 +157,8 @@ pub fn stale() -> Box<Refusal> {
 }
 
 /// How a [`stale`] refusal looks to a client.
-pub const READONLY: &str = "-READONLY stale_epoch: epoch 41 is over (epoch 41, required epoch 42, outcome not_applied)\r\n";
+pub const READONLY: &str =
+    "-READONLY stale_epoch: epoch 41 is over (epoch 41, required epoch 42, outcome not_applied)\r\n";
 
 /// A listener, before a server that the test plays.
 pub struct World {
@@ -177,7 +178,8 @@ impl World {
         let target = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let mut listener = listener(&target.local_addr().expect("address").to_string());
         change(&mut listener);
-        let (role, dial) = (Rc::new(FakeRole::default()), Rc::new(UpstreamDial::new(&listener.upstream, Rc::default())));
+        let (role, dial) =
+            (Rc::new(FakeRole::default()), Rc::new(UpstreamDial::new(&listener.upstream, Rc::default())));
         let as_role = Rc::clone(&role) as Rc<dyn Role>;
         let (clock, all) = (Arc::new(HostClock), Mechanisms::all());
         let sessions = Sessions::new(Arc::new(listener), as_role, clock, all, "fencing-epoch", dial);
