@@ -7,6 +7,7 @@
 
 pub mod http;
 pub mod postgres;
+pub mod redis;
 pub mod right;
 pub mod session;
 pub mod signal;

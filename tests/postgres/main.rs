@@ -8,6 +8,7 @@ mod support;
 
 mod clients;
 mod fences;
+mod tls;
 mod wire;
 
 use std::fs;
