@@ -32,7 +32,8 @@ fn every_leg_has_tls_and_passwords_pass_untouched() {
     );
     let guard = guard("guard", etcd.url(), "").protocol("postgres").listener(&to_server).listener(&tls).start();
     let to_guard = format!("upstream: {{ url: \"postgres://{}\", tls: {{ ca: {ca} }} }}", guard.address);
-    let a = stamp("orders-a", etcd.url(), guard.address).protocol("postgres").listener(&to_guard).listener(&tls).start();
+    let a =
+        stamp("orders-a", etcd.url(), guard.address).protocol("postgres").listener(&to_guard).listener(&tls).start();
     a.await_leadership();
 
     let psql = |mode: &str, sql: &str| {
