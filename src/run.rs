@@ -412,6 +412,7 @@ fn started(config: &Config) -> Event {
             name: Arc::clone(&listener.name),
             target: guard.map(|guard| Arc::clone(&guard.target)),
             audit: guard.is_some_and(|guard| guard.mode == Mode::Audit),
+            sessions: listener.protocol.has_sessions(),
         }
     });
     Event::Started { id: config.id.clone(), listeners: listeners.collect() }

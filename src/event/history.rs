@@ -112,8 +112,8 @@ mod tests {
         let (m, p) = (|| method.clone(), || path.clone());
         let nonce = Nonce::from_bytes([7; 8]);
         let listeners = [
-            Listening { name: l(), target: Some(t()), audit: true },
-            Listening { name: "orders-stamp".into(), target: None, audit: false },
+            Listening { name: l(), target: Some(t()), audit: true, sessions: true },
+            Listening { name: "orders-stamp".into(), target: None, audit: false, sessions: false },
         ];
         vec![
             Event::Started { id: "a".parse().expect("an id"), listeners: listeners.into() },

@@ -69,6 +69,9 @@ pub struct Listening {
     /// Whether it only counts: what a guard in `mode: audit` forwards is not fenced.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub audit: bool,
+    /// Whether what it lets in are sessions, or batches of commands: one of them may carry any number of a target's writes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sessions: bool,
 }
 
 /// Something that happened at the fence. An `epoch` that is optional is absent for a write without a stamp, which

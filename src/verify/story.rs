@@ -142,6 +142,11 @@ impl Life<'_> {
         self.listeners.values().any(|listener| listener.target.is_none()) || self.items.iter().any(stamped)
     }
 
+    /// Whether a door of it before this target lets in sessions, each with any number of writes.
+    pub fn carries_sessions(&self, target: &str) -> bool {
+        self.listeners.values().any(|listener| listener.sessions && listener.target.as_deref() == Some(target))
+    }
+
     /// Whether it has a door before this target.
     pub fn guards(&self, target: &str) -> bool {
         self.listeners.values().any(|listener| listener.target.as_deref() == Some(target))

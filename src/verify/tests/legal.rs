@@ -97,7 +97,8 @@ impl Run {
     }
 
     fn start(&mut self) {
-        let listeners = vec![Listening { name: "g".into(), target: Some(TARGET.into()), audit: false }];
+        let listeners =
+            vec![Listening { name: "g".into(), target: Some(TARGET.into()), audit: false, sessions: false }];
         self.event(Event::Started { id: "guard".parse().expect("an id"), listeners });
         self.writes = 0;
     }

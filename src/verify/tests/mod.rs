@@ -380,6 +380,26 @@ fn i9_something_goes_around_the_door() {
     assert!(unstamped.violations[0].what.contains("4 writes came, and its doors forwarded 3"), "{unstamped}");
 }
 
+/// A session that was let in may carry any number of writes; where none was, there is none that could have.
+#[test]
+fn i9_a_session_carries_many_writes() {
+    let sessions = GOOD.replace(
+        r#"{"name":"orders-guard","target":"db"}"#,
+        r#"{"name":"orders-guard","target":"db","sessions":true}"#,
+    );
+    let more = r#"{"at":640,"from":"db","event":"applied","target":"db","resource":"orders","epoch":"2","seq":4}"#;
+    assert!(verdict(&(sessions.clone() + more)).is_good());
+    let silent = without(&without(&sessions, "{\"at\":191"), "{\"at\":210");
+    let found = verdict(&silent);
+    assert!(
+        found
+            .violations
+            .iter()
+            .any(|violation| violation.what.contains("1 writes of epoch 1 came, and its doors forwarded 0")),
+        "{found}"
+    );
+}
+
 #[test]
 fn i10_an_operation_comes_more_often_than_it_was_sent() {
     let again = r#"{"at":196,"from":"db","event":"received","target":"db","resource":"orders","op":"w1","epoch":"1"}"#;
