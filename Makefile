@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz model simulate soak planted bench bench-handoff build reproduce sbom check tools
+.PHONY: help demo test fuzz model simulate soak soak-databases planted bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -21,7 +21,7 @@ demo: ## the whole story in ten seconds, in one process, on the embedded coordin
 test: ## fetches what building and testing need, then runs every test
 	@tools/fetch
 	@$(ENV) $(CARGO) test --locked
-	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos
+	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos --test chaos_databases
 	@$(ENV) $(CARGO) test --locked --profile simulation --features danger-test-switches --test model --test cost
 	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation every_seed
 
@@ -31,6 +31,10 @@ LANES ?= 3
 soak: ## real processes under real faults for MINUTES=30, in LANES=3 places at a time
 	@tools/fetch
 	@$(ENV) MINUTES=$(MINUTES) LANES=$(LANES) $(CARGO) test --locked --features danger-test-switches --test chaos soak -- --exact --ignored --nocapture
+
+soak-databases: ## PostgreSQL, Redis and MariaDB under real faults for MINUTES=30
+	@tools/fetch
+	@$(ENV) MINUTES=$(MINUTES) $(CARGO) test --locked --features danger-test-switches --test chaos_databases soak -- --exact --ignored --nocapture
 
 FUZZ ?= 60s
 fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short run of each
