@@ -13,6 +13,7 @@ use epochgate::net::proxy_header;
 
 use crate::database::{Kind, Manner, Talk, Told};
 use crate::node;
+use crate::plan::Plan;
 use crate::record::Recorder;
 use crate::redis;
 use crate::relay::Sightings;
@@ -47,17 +48,12 @@ pub struct Shared {
 
 impl Shared {
     /// For one episode.
-    pub fn new(
-        kind: Kind,
-        server: SocketAddr,
-        slow: u64,
-        record: &Arc<Recorder>,
-        sightings: &Sightings,
-    ) -> Arc<Shared> {
+    pub fn new(plan: &Plan, server: SocketAddr, record: &Arc<Recorder>, sightings: &Sightings) -> Arc<Shared> {
         Arc::new(Shared {
-            kind,
+            kind: plan.kind,
             server,
-            slow,
+            slow: plan.slow,
+            longest: plan.longest,
             record: Arc::clone(record),
             sightings: sightings.clone(),
             told: Mutex::default(),
@@ -213,8 +209,8 @@ impl Writer {
     }
 
     fn manner(&mut self) -> Manner {
-        let mut span = |least, most| self.dice.span(Duration::from_millis(least), Duration::from_millis(most));
-        let (open, slow) = (span(0, 300), span(50, 800));
+        let open = self.dice.span(Duration::ZERO, Duration::from_millis(300));
+        let slow = self.dice.span(Duration::from_millis(50), self.shared.longest);
         match self.dice.below(1000) as u64 {
             throw if throw < self.shared.slow / 2 => Manner::Slow(slow),
             throw if throw < self.shared.slow => Manner::Waiting(slow),

@@ -78,7 +78,7 @@ impl fmt::Display for Tally {
 pub fn play(plan: &Plan) -> Tally {
     let stalls = Stalls::watch();
     let mut world = World::start(plan.kind, plan.without);
-    let shared = Shared::new(plan.kind, world.database.address(), plan.slow, &world.record, &world.sightings);
+    let shared = Shared::new(plan, world.database.address(), &world.record, &world.sightings);
     let stamps: Vec<_> = world.stamps.iter().map(|stamp| stamp.address).collect();
     let folders: Vec<_> = world.stamps.iter().map(|stamp| stamp.folder().to_owned()).collect();
     let dice = Dice::of(plan.seed).apart("clients");

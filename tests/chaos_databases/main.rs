@@ -120,8 +120,9 @@ fn postgres_with_a_control_connection() {
 /// Without the drain it is found: then what the others do not find is not there for want of looking.
 fn what_is_taken_out_is_missed(kind: Kind, default: u64) {
     for attempt in 0..10 {
-        let mut plan = Plan::with(seed(default) + attempt, kind, &[Fault::StepDown; 4]);
-        (plan.without, plan.slow) = ("drain,lost_writes", 300);
+        let mut plan =
+            Plan::with(seed(default) + attempt, kind, &[Fault::StepDown, Fault::PauseStamp, Fault::StepDown]);
+        (plan.without, plan.slow, plan.longest) = ("drain,lost_writes", 300, Duration::from_millis(2500));
         let tally = episode::play(&plan);
         println!("{kind:?} without the drain: {tally}");
         if tally.of("violations") > 0 {

@@ -79,8 +79,10 @@ pub struct Plan {
     pub seed: u64,
     /// Which database.
     pub kind: Kind,
-    /// So many of a thousand operations are slow at the database.
+    /// So many of a thousand operations are slow at the database...
     pub slow: u64,
+    /// ...and for no longer than this. Where only time says what is over, it is short beside the quarantine.
+    pub longest: Duration,
     /// What is done.
     pub steps: Vec<Step>,
     /// Mechanisms that are taken out of the guard, to see that it is found: empty.
@@ -109,6 +111,7 @@ impl Plan {
     }
 
     fn made(seed: u64, kind: Kind, faults: &[Fault], dice: &mut Dice) -> Plan {
+        let longest = Duration::from_millis(if kind.control().is_empty() { 800 } else { 2500 });
         let slow = *dice.one(&[20, 60, 120]);
         let steps = faults.iter().map(|fault| {
             let (least, most) = fault.lasts();
@@ -119,7 +122,7 @@ impl Plan {
                 pick: dice.number(),
             }
         });
-        Plan { seed, kind, slow, steps: steps.collect(), without: "" }
+        Plan { seed, kind, slow, longest, steps: steps.collect(), without: "" }
     }
 }
 

@@ -41,11 +41,12 @@ pub struct World {
 }
 
 impl World {
-    /// Builds one and starts everything. `without`: mechanisms that are taken out of the guard.
+    /// Builds one and starts everything. `without`: mechanisms that are taken out of the guard, which then asks the target nothing
+    /// either, and is in no hurry.
     pub fn start(kind: Kind, without: &'static str) -> World {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let (etcd, database) = (sidecar::etcd(), kind.start());
-        let mut guard = guard(folder.path(), kind, database.address(), &etcd);
+        let mut guard = guard(folder.path(), kind, database.address(), &etcd, without.is_empty());
         guard.without = without;
         let sightings = Sightings::default();
         let ways: Vec<Relay> = (0..2).map(|_| Relay::to(guard.address, &sightings)).collect();
@@ -92,8 +93,9 @@ impl World {
     }
 }
 
-fn guard(folder: &Path, kind: Kind, target: SocketAddr, etcd: &Etcd) -> Node {
-    let (protocol, control) = (kind.protocol(), kind.control());
+fn guard(folder: &Path, kind: Kind, target: SocketAddr, etcd: &Etcd, whole: bool) -> Node {
+    let (protocol, control) = (kind.protocol(), if whole { kind.control() } else { "" });
+    let timeout = if whole { 500 } else { 2000 };
     let listener = vec![
         "name: guard".to_owned(),
         "role: guard".to_owned(),
@@ -103,7 +105,7 @@ fn guard(folder: &Path, kind: Kind, target: SocketAddr, etcd: &Etcd) -> Node {
             "upstream: {{ url: \"{protocol}://{target}\", response_timeout: 800ms, send_timeout: 700ms{control} }}"
         ),
     ];
-    let drain = format!("drain: {{ timeout: 500ms, quarantine: {}ms }}", QUARANTINE.as_millis());
+    let drain = format!("drain: {{ timeout: {timeout}ms, quarantine: {}ms }}", QUARANTINE.as_millis());
     node(folder, "guard", etcd, listener, vec![drain])
 }
 
