@@ -231,8 +231,7 @@ impl Session {
                 Poll::Ready(Stop::ToBroke) => self.up_is_over = true,
             }
         }
-        let rests =
-            self.tracker.has_begun() && self.is_idle() && self.tracker.transaction() == Transaction::None;
+        let rests = self.tracker.has_begun() && self.is_idle() && self.tracker.transaction() == Transaction::None;
         if rests && self.up.left.is_empty() && self.down.left.is_empty() && self.closing.stage() >= Stage::Finishing {
             return Poll::Ready(Why::Finishing);
         }
