@@ -171,6 +171,11 @@ impl Stream {
         self.carrier()?.peer_addr().ok()
     }
 
+    /// The address that it is connected from, where there is one.
+    pub fn local_address(&self) -> Option<std::net::SocketAddr> {
+        self.carrier()?.local_addr().ok()
+    }
+
     /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has
     /// sealed and the kernel has not taken yet waits in here.
     pub fn has_sent_all(&self) -> bool {

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::config::resolved::{Listener, Mode, Protocol, Role};
 use crate::control::proving::{MakeProver, ProverSetup};
 use crate::target::postgres::Postgres;
+use crate::target::redis::RedisProver;
 use crate::worker::setup::Trust;
 
 /// One for each guard that has a control connection and refuses what is stale: one that only counts ends nobody's session.
@@ -21,13 +22,13 @@ pub(super) fn provers(config: &Config, trust: &[Trust]) -> Vec<ProverSetup> {
 
 fn make(listener: &Listener) -> Option<MakeProver> {
     let (owner, upstream) = (listener.name.clone(), listener.upstream.clone());
-    upstream.control.as_ref()?;
+    let control = upstream.control.clone()?;
     match listener.protocol {
         // The configuration has no control connection for these.
         Protocol::Http | Protocol::Tcp => None,
         Protocol::Postgres => Some(Box::new(move |slot| {
             Rc::new(Postgres::new(owner, &upstream, slot).expect("it has a control connection, as was just looked at"))
         })),
-        Protocol::Redis => None,
+        Protocol::Redis => Some(Box::new(move |tls| Rc::new(RedisProver::new(&upstream, control, tls)))),
     }
 }

@@ -7,6 +7,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | here | [`Prover`]: what control asks, and what it gets |
+//! | [`redis`] | the proof at Redis |
 //! | [`orphans`] | which sessions of a server have no socket on this host any more: whatever the protocol |
 //! | [`postgres`] | the proof at a PostgreSQL server, and the in-target level |
 //!
@@ -21,6 +22,7 @@
 
 pub mod orphans;
 pub mod postgres;
+pub mod redis;
 
 use std::future::Future;
 use std::pin::Pin;
