@@ -222,6 +222,17 @@ fn the_row_only_goes_up_and_only_by_the_guard() {
 }
 
 #[test]
+fn a_raise_outlives_the_servers_crash_whatever_the_server_does_about_other_commits() {
+    let (mut server, asker) = fenced();
+    server.query("SET synchronous_commit = on; CREATE TABLE mark ()");
+    asker.prove(42).unwrap();
+    server.kill();
+    server.begin();
+    assert_eq!(server.query("SELECT epoch FROM epochgate.epochs"), "42");
+    assert_stale(&session_of(&server, 41).say("INSERT INTO orders VALUES (1)"));
+}
+
+#[test]
 fn before_the_first_raise_all_may_write_and_are_waited_for_at_it() {
     let server = server();
     psql(server.address, "app", "app", "CREATE TABLE orders (id int)").unwrap();
