@@ -24,7 +24,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("net", &["fence", "clock", "config", "peer", "tls"]),
     ("protocol", &["fence", "clock", "config", "net", "peer", "rules"]),
     // A guard's own connection to its target.
-    ("target", &["fence", "clock", "config", "net", "peer", "tls"]),
+    ("target", &["fence", "clock", "config", "net", "peer", "protocol::redis", "tls"]),
     // What happened, and who writes it down. Of protocols only the words that every one of them shares.
     ("lines", &[]),
     ("event", &["fence", "clock", "config", "lines", "peer", "protocol::Kind", "protocol::right::Settled"]),

@@ -6,6 +6,8 @@
 //! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
 //! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
+//! | [`sessions`] | from clients and sidecars: what a session begins with |
+//! | [`redis`] | from clients and servers: Redis' requests and replies |
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |
@@ -13,7 +15,9 @@
 
 mod disks;
 mod records;
+mod redis;
 mod requests;
+mod sessions;
 mod stamps;
 mod streams;
 mod texts;

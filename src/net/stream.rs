@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -120,6 +121,11 @@ impl Stream {
         }
     }
 
+    /// The two ends of the TCP connection that carries it, this one's first; `None` where there is none under it.
+    pub fn tcp_ends(&self) -> Option<io::Result<(SocketAddr, SocketAddr)>> {
+        self.carrier().map(|socket| Ok((socket.local_addr()?, socket.peer_addr()?)))
+    }
+
     /// Takes the TCP socket out again, with what decides how it is closed; `None` where it is none, or has become
     /// something else.
     pub(super) fn into_tcp(mut self) -> Option<(TcpStream, ResetOnClose)> {
@@ -163,6 +169,11 @@ impl Stream {
     /// The address that it is connected to, where there is one.
     pub fn peer_address(&self) -> Option<std::net::SocketAddr> {
         self.carrier()?.peer_addr().ok()
+    }
+
+    /// The address that it is connected from, where there is one.
+    pub fn local_address(&self) -> Option<std::net::SocketAddr> {
+        self.carrier()?.local_addr().ok()
     }
 
     /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has

@@ -1,0 +1,546 @@
+//! From a client to its server: what may pass does so as it came, many commands at a time; what may not is answered here.
+
+use std::borrow::Cow;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use super::super::session::Asked;
+use super::super::{Held, Kind};
+use super::owed::Due;
+use super::request::{Command, Front, Malformed, Rest, Word, front};
+use super::session::{CHUNK, Session, with_buffer, write_now};
+use super::table::{Does, Entry, Nature, Table};
+use super::writing::{self, Leave};
+use super::{METHOD, refuse};
+use crate::fence::stamp::Stamp;
+use crate::fence::{Reason, Refusal};
+
+/// While a write is held, no more is read than this: it is to be noticed when its client goes away.
+const MOST_WAITING: usize = 64 * 1024;
+
+/// What the server is told in place of an EXEC that is refused.
+const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
+
+/// The way up.
+#[derive(Default)]
+pub struct Up {
+    /// Read, and not taken yet.
+    kept: Vec<u8>,
+    /// Whether that is to be looked at again before more is read.
+    again: bool,
+    /// What is still to come of the command that has begun...
+    rest: Rest,
+    /// ...and whether it is dropped.
+    dropping: bool,
+    /// For the server, which has not taken it yet.
+    left: Vec<u8>,
+    unflushed: bool,
+    waiting: Waiting,
+    /// Between MULTI and EXEC.
+    in_transaction: bool,
+    /// A command of the transaction was refused.
+    is_spoilt: bool,
+    /// The server is to forget what was queued.
+    discards: bool,
+    silence: Silence,
+    /// The client has ended its side.
+    ended: bool,
+    /// The server has been told that nothing follows.
+    pub told: bool,
+}
+
+/// What the command that is next waits for.
+#[derive(Default)]
+enum Waiting {
+    #[default]
+    Nothing,
+    /// The role.
+    Held(Held),
+    /// The end of the writes that are under way.
+    Answers,
+    /// Nothing any more: it has been refused.
+    Refused(Box<Refusal>),
+}
+
+/// Which replies the client wants (CLIENT REPLY).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Silence {
+    /// All of them.
+    #[default]
+    None,
+    /// All but the next one.
+    Once,
+    /// None.
+    Always,
+}
+
+/// What is to become of a command.
+enum Fate {
+    /// To the server, which owes this for it.
+    Pass(Due, bool),
+    /// Nowhere: it has been answered.
+    Drop,
+    /// It waits.
+    Wait,
+}
+
+/// A command, as far as it is known.
+struct Found<'a> {
+    nature: Nature,
+    does: Does,
+    blocks: bool,
+    path: Cow<'a, str>,
+}
+
+impl Up {
+    /// Whether no command has begun that is not whole.
+    pub fn is_between(&self) -> bool {
+        self.rest.is_over() && self.kept.is_empty() && self.left.is_empty()
+    }
+
+    /// Nothing more comes.
+    pub fn end(&mut self) {
+        self.ended = true;
+        self.waiting = Waiting::Nothing;
+        self.kept = Vec::new();
+    }
+}
+
+impl Session {
+    /// Moves what there is to move; says whether something was.
+    ///
+    /// # Errors
+    /// Where the server's end broke.
+    pub(super) fn poll_up(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        let mut moved = false;
+        loop {
+            if !self.poll_left(context)? {
+                return Ok(moved);
+            }
+            if self.up.ended {
+                return self.tell_the_end(context).map(|told| told || moved);
+            }
+            if self.ending || !self.poll_waiting(context) {
+                return Ok(moved);
+            }
+            let more = with_buffer(|buffer| self.poll_take(buffer, context))?;
+            if !more {
+                return Ok(moved);
+            }
+            moved = true;
+        }
+    }
+
+    /// Writes what the server has not taken yet; whether it has all of it.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        if !self.up.left.is_empty() {
+            if !self.writing.as_ref().is_none_or(writing::Writing::goes_on) {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            let written = write_now(&mut self.server, &self.up.left, context)?;
+            self.up.left.drain(..written);
+            if !self.up.left.is_empty() {
+                return Ok(false);
+            }
+            self.up.left = Vec::new();
+        }
+        if self.up.unflushed && Pin::new(&mut self.server).poll_flush(context)?.is_ready() {
+            self.up.unflushed = false;
+        }
+        Ok(true)
+    }
+
+    fn tell_the_end(&mut self, context: &mut Context<'_>) -> io::Result<bool> {
+        if self.up.told || Pin::new(&mut self.server).poll_shutdown(context)?.is_pending() {
+            return Ok(false);
+        }
+        self.up.told = true;
+        Ok(true)
+    }
+
+    /// Whether the next command need not wait any longer.
+    fn poll_waiting(&mut self, context: &mut Context<'_>) -> bool {
+        let decided = match &mut self.up.waiting {
+            Waiting::Nothing | Waiting::Refused(_) => return true,
+            Waiting::Answers if self.writing.is_some() => return false,
+            Waiting::Answers => Waiting::Nothing,
+            Waiting::Held(held) => match held.as_mut().poll(context) {
+                Poll::Ready(Ok(())) => Waiting::Nothing,
+                Poll::Ready(Err(refusal)) => Waiting::Refused(refusal),
+                Poll::Pending => {
+                    self.poll_gone(context);
+                    return self.up.ended;
+                }
+            },
+        };
+        self.up.waiting = decided;
+        self.up.again = true;
+        true
+    }
+
+    /// Reads on while a command is held: its client may go away.
+    fn poll_gone(&mut self, context: &mut Context<'_>) {
+        while self.up.kept.len() < MOST_WAITING && !self.up.ended {
+            let ended = with_buffer(|buffer| {
+                let mut space = ReadBuf::new(&mut buffer[..CHUNK]);
+                match Pin::new(&mut self.client).poll_read(context, &mut space) {
+                    Poll::Pending => None,
+                    Poll::Ready(Ok(())) if !space.filled().is_empty() => {
+                        self.up.kept.extend_from_slice(space.filled());
+                        Some(false)
+                    }
+                    Poll::Ready(_) => Some(true),
+                }
+            });
+            match ended {
+                None => return,
+                Some(true) => self.up.end(),
+                Some(false) => {}
+            }
+        }
+    }
+
+    /// Takes what was kept and what the client has sent since; `false` where nothing was there.
+    fn poll_take(&mut self, buffer: &mut [u8], context: &mut Context<'_>) -> io::Result<bool> {
+        let kept = self.up.kept.len();
+        buffer[..kept].copy_from_slice(&self.up.kept);
+        let mut there = kept;
+        if !std::mem::take(&mut self.up.again) {
+            let mut space = ReadBuf::new(&mut buffer[kept..kept + CHUNK]);
+            match Pin::new(&mut self.client).poll_read(context, &mut space) {
+                Poll::Pending => return Ok(false),
+                Poll::Ready(Ok(())) if !space.filled().is_empty() => there += space.filled().len(),
+                Poll::Ready(Ok(())) => {
+                    self.up.end();
+                    return Ok(true);
+                }
+                Poll::Ready(Err(_)) => {
+                    self.client_is_gone();
+                    return Ok(true);
+                }
+            }
+        }
+        let taken = self.take(&buffer[..there], context)?;
+        self.up.kept.clear();
+        self.up.kept.extend_from_slice(&buffer[taken..there]);
+        Ok(true)
+    }
+
+    /// Takes what can be taken of `bytes`; says how much that was. Where the next command waits, the rest is left.
+    fn take(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<usize> {
+        let table = self.redis.commands.table();
+        // What was passed on but for these, which are still to be.
+        let (mut at, mut from) = (0, 0);
+        let malformed = loop {
+            if !self.up.rest.is_over() {
+                let begins = at;
+                match self.up.rest.pass(&bytes[at..]) {
+                    Ok(taken) => at += taken,
+                    Err(malformed) => break Some(malformed),
+                }
+                if self.up.dropping {
+                    self.to_server(&bytes[from..begins], context)?;
+                    from = at;
+                }
+                if !self.up.rest.is_over() {
+                    break None;
+                }
+            }
+            self.up.dropping = false;
+            match front(&bytes[at..]) {
+                Err(malformed) => break Some(malformed),
+                Ok(Front::Cut) => break None,
+                Ok(Front::Nothing(length)) => at += length,
+                Ok(Front::Command(command)) => {
+                    let fate = match self.fate(&table, &command) {
+                        Ok(fate) => fate,
+                        Err(malformed) => break Some(malformed),
+                    };
+                    let (length, rest) = command.rest();
+                    match fate {
+                        Fate::Wait => break None,
+                        Fate::Pass(due, blocks) => {
+                            let hidden = self.is_silent();
+                            self.owed.owe(due, hidden, blocks);
+                        }
+                        Fate::Drop => {
+                            self.to_server(&bytes[from..at], context)?;
+                            from = at + length;
+                            self.up.dropping = true;
+                            if std::mem::take(&mut self.up.discards) {
+                                self.to_server(DISCARD, context)?;
+                                self.owed.owe(Due::Reply, true, false);
+                            }
+                        }
+                    }
+                    at += length;
+                    self.up.rest = rest;
+                    if self.ending {
+                        break None;
+                    }
+                }
+            }
+        };
+        self.to_server(&bytes[from..at.max(from)], context)?;
+        if let Some(malformed) = malformed {
+            self.owed.own(refuse::plain(&malformed.to_string()));
+            self.ending = true;
+        }
+        Ok(if self.ending { bytes.len() } else { at })
+    }
+
+    fn to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        // A part of a write whose first bytes left some time ago.
+        if !self.writing.as_ref().is_none_or(writing::Writing::goes_on) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let written = if self.up.left.is_empty() { write_now(&mut self.server, bytes, context)? } else { 0 };
+        self.up.unflushed = true;
+        self.up.left.extend_from_slice(&bytes[written..]);
+        Ok(())
+    }
+
+    /// What is to become of a command, which is next.
+    fn fate(&mut self, table: &Table, command: &Command<'_>) -> Result<Fate, Malformed> {
+        let Some(found) = find(table, command)? else { return Ok(Fate::Wait) };
+        if let Waiting::Refused(_) = self.up.waiting
+            && let Waiting::Refused(refusal) = std::mem::take(&mut self.up.waiting)
+        {
+            let asked = self.asked(&found.path, Kind::Write);
+            let leave = writing::refused(&self.redis.sessions, &asked, refusal);
+            return Ok(self.without_leave(&found, leave));
+        }
+        match found.does {
+            Does::Own => return self.own(command),
+            Does::Reply => {
+                if let Some(fate) = self.silence(command)? {
+                    return Ok(fate);
+                }
+            }
+            Does::Replicate => {
+                self.say(refuse::plain("replication does not go through epochgate: connect to the server itself"));
+                return Ok(Fate::Drop);
+            }
+            Does::Exec if self.up.is_spoilt => {
+                self.say(refuse::aborted());
+                self.forget_transaction();
+                return Ok(Fate::Drop);
+            }
+            _ => {}
+        }
+        match self.leave(&found) {
+            Leave::Granted => Ok(Fate::Pass(self.passes(found.does, command), found.blocks)),
+            leave => Ok(self.without_leave(&found, leave)),
+        }
+    }
+
+    fn asked<'a>(&'a self, path: &'a str, kind: Kind) -> Asked<'a> {
+        Asked { method: METHOD, path, kind, lasts: false, who: &self.who, stamp: self.stamp.as_deref() }
+    }
+
+    /// Asks for leave, where the command needs some.
+    fn leave(&mut self, found: &Found<'_>) -> Leave {
+        let (nth, sessions) = (self.owed.sent() + 1, &self.redis.sessions);
+        let stamp = self.stamp.as_deref();
+        let asked = |kind| Asked { method: METHOD, path: &found.path, kind, lasts: false, who: &self.who, stamp };
+        match found.nature {
+            Nature::Neutral => Leave::Granted,
+            Nature::Write => {
+                if self.owed.is_uncounted() {
+                    let detail = "on this connection it can no longer be told which reply is whose (MONITOR, or SUBSCRIBE in a \
+                                  transaction); nothing was applied: write over another one";
+                    let refusal = Refusal::new(Reason::Unverifiable, detail);
+                    self.ending = true;
+                    return writing::refused(sessions, &asked(Kind::Write), Box::new(refusal));
+                }
+                let announced = self.announced.as_deref();
+                writing::ask_for_a_write(sessions, &asked(Kind::Write), announced, nth, &mut self.writing)
+            }
+            Nature::Read => {
+                let leave = match self.redis.asks_reads {
+                    false => Leave::Granted,
+                    // Where what is stale is refused, nobody reads who may not write.
+                    true if self.redis.refuses_stale => writing::ask_for_a_read(sessions, &asked(Kind::Write)),
+                    true => writing::ask_for_a_read(sessions, &asked(Kind::Read)),
+                };
+                if matches!(leave, Leave::Granted) && self.reading.is_none() {
+                    self.reading = Some(sessions.begin(Kind::Read));
+                }
+                leave
+            }
+        }
+    }
+
+    fn without_leave(&mut self, found: &Found<'_>, leave: Leave) -> Fate {
+        match leave {
+            Leave::Held(held) => {
+                self.up.waiting = Waiting::Held(held);
+                Fate::Wait
+            }
+            Leave::After => {
+                self.up.waiting = Waiting::Answers;
+                Fate::Wait
+            }
+            Leave::Refused(refusal) => {
+                self.up.is_spoilt |= self.up.in_transaction;
+                self.ending |= self.ends_with(&refusal);
+                if found.does == Does::Exec {
+                    self.forget_transaction();
+                }
+                self.say(refuse::error(&refusal));
+                Fate::Drop
+            }
+            // It has been dealt with.
+            Leave::Granted => Fate::Drop,
+        }
+    }
+
+    /// Whether a connection is of no use any more after this.
+    fn ends_with(&self, refusal: &Refusal) -> bool {
+        let term_is_over = self.redis.sessions.is_stamp()
+            && match refusal.reason {
+                Reason::TermChanged => true,
+                Reason::NotLeader => self.announced.is_some(),
+                _ => false,
+            };
+        term_is_over || self.redis.refuses_stale
+    }
+
+    /// What a command that passes does to its connection, and what is due for it.
+    fn passes(&mut self, does: Does, command: &Command<'_>) -> Due {
+        match does {
+            Does::Multi => self.up.in_transaction = true,
+            Does::Exec | Does::Discard => (self.up.in_transaction, self.up.is_spoilt) = (false, false),
+            Does::Reset => {
+                (self.up.in_transaction, self.up.is_spoilt) = (false, false);
+                self.up.silence = Silence::None;
+            }
+            _ => {}
+        }
+        match does {
+            Does::Hello => Due::Hello,
+            Does::Reset => Due::Reset,
+            Does::Monitor => Due::Monitor,
+            Does::Subscribe(topic) => Due::Subscription { topic, ends: false, words: command.arguments },
+            Does::Unsubscribe(topic) => Due::Subscription { topic, ends: true, words: command.arguments },
+            _ => Due::Reply,
+        }
+    }
+
+    /// The server still has what was queued of a transaction that will not be executed.
+    fn forget_transaction(&mut self) {
+        (self.up.in_transaction, self.up.is_spoilt, self.up.discards) = (false, false, true);
+    }
+
+    /// Says this in the place of a reply, where the client wants one.
+    fn say(&mut self, text: Vec<u8>) {
+        if !self.is_silent() {
+            self.owed.own(text);
+        }
+    }
+
+    /// Whether the client does not want the reply to the next command.
+    fn is_silent(&mut self) -> bool {
+        match self.up.silence {
+            Silence::None => false,
+            Silence::Once => {
+                self.up.silence = Silence::None;
+                true
+            }
+            Silence::Always => true,
+        }
+    }
+
+    /// CLIENT REPLY: the server goes on answering, so that it is known when it has; the client does not see it.
+    fn silence(&mut self, command: &Command<'_>) -> Result<Option<Fate>, Malformed> {
+        let mode = match command.argument(2)? {
+            Word::Cut => return Ok(Some(Fate::Wait)),
+            Word::Whole(mode) if command.arguments == 2 => mode.to_ascii_lowercase(),
+            _ => return Ok(None),
+        };
+        match &*mode {
+            b"on" | b"off" | b"skip" if self.up.in_transaction => {
+                self.up.is_spoilt = true;
+                self.say(refuse::plain("CLIENT REPLY inside a transaction does not go through epochgate"));
+            }
+            b"off" => self.up.silence = Silence::Always,
+            b"skip" if self.up.silence == Silence::None => self.up.silence = Silence::Once,
+            b"skip" => {}
+            b"on" => {
+                self.up.silence = Silence::None;
+                return Ok(None);
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(Fate::Drop))
+    }
+
+    /// EPOCHGATE: what a client without a sidecar says to this one.
+    fn own(&mut self, command: &Command<'_>) -> Result<Fate, Malformed> {
+        let (what, value) = (command.argument(1)?, command.argument(2)?);
+        if what == Word::Cut || value == Word::Cut {
+            return Ok(Fate::Wait);
+        }
+        let is_epoch = what.whole().is_some_and(|what| what.eq_ignore_ascii_case(b"epoch")) && command.arguments == 2;
+        if !is_epoch {
+            self.say(refuse::plain("there is only one such command: EPOCHGATE EPOCH <epoch>"));
+            return Ok(Fate::Drop);
+        }
+        let text = if self.redis.sessions.is_stamp() {
+            let detail = "this sidecar is to be the only one that stamps (incoming_stamp: refuse)";
+            let refusal = Refusal::new(Reason::StampPresent, detail);
+            self.redis.sessions.say_refused(&self.asked("/EPOCHGATE", Kind::Write), &refusal);
+            refuse::error(&refusal)
+        } else if self.stamp.is_some() {
+            refuse::plain("this connection has its stamp already, and keeps it: connect again to say another")
+        } else {
+            match value.whole().map(|value| (value, Stamp::parse(value))) {
+                Some((value, Ok(_))) => {
+                    self.stamp = Some(Bytes::copy_from_slice(value));
+                    b"+OK\r\n".to_vec()
+                }
+                Some((_, Err(malformed))) => {
+                    refuse::plain(&format!("{}: {}", Reason::MalformedStamp.as_str(), malformed.0))
+                }
+                None => refuse::plain(&format!("{}: it is too long", Reason::MalformedStamp.as_str())),
+            }
+        };
+        self.say(text);
+        Ok(Fate::Drop)
+    }
+
+    /// What waits for the role is not to wait any longer.
+    pub(super) fn stop_waiting(&mut self, refusal: Refusal) {
+        if let Waiting::Held(_) = self.up.waiting {
+            self.up.waiting = Waiting::Refused(Box::new(refusal));
+            self.up.again = true;
+        }
+    }
+}
+
+/// What a command is; `None` where more of it has to be read first.
+fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<'a>>, Malformed> {
+    let unknown = |name: &[u8]| {
+        let shown = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '?' };
+        let path = name.iter().map(shown).fold("/".to_owned(), |path, c| path + c.encode_utf8(&mut [0; 4]));
+        Found { nature: Nature::Write, does: Does::Nothing, blocks: false, path: path.into() }
+    };
+    let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
+    let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
+    if entry.contains && command.arguments > 0 {
+        entry = match command.argument(1)? {
+            Word::Cut => return Ok(None),
+            Word::Whole(word) => table.contained(entry, name, word),
+            Word::Long | Word::None => entry,
+        };
+    }
+    let Entry { nature, does, blocks, path, .. } = entry;
+    Ok(Some(Found { nature: *nature, does: *does, blocks: *blocks, path: Cow::Borrowed(path) }))
+}
