@@ -48,7 +48,7 @@ expect_value_of_b() {
 echo "1. etcd, Redis, a guard in front of it, and writer A with its sidecar"
 start_etcd
 start redis redis-server --bind 127.0.0.1 --port "${target#*:}" --dir "$work" --save ''
-await 30 "Redis serves" expect PONG "$target" PING
+await 30 "Redis serves" at "$target" PING
 write_configs 6379 6380 6381 6382
 start guard "$binary" run -c "$work/guard.yaml"
 start orders-a "$binary" run -c "$work/orders-a.yaml"
