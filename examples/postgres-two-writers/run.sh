@@ -50,15 +50,16 @@ sql() {
 }
 says() { sql "$1" "$2" -v ON_ERROR_STOP=1 -c "$3"; }
 
-# Says something as a client that is to be refused, and checks what it is told.
+# expect_refusal NAME WORDS COMMAND…: says something as a client that is to be refused, and checks what it is told. psql
+# tells the SQLSTATE of a session that is ended, and not that of one that is not let in.
 expect_refusal() {
-  local name=$1 what
-  shift
+  local name=$1 words=$2 what
+  shift 2
   ! "$@" >"$work/$name.told" 2>&1 || wrong "it was not refused: $(cat "$work/$name.told")"
-  for what in FATAL 57P01 DETAIL HINT; do
+  for what in FATAL DETAIL HINT $words; do
     grep -q "$what" "$work/$name.told" || wrong "no $what in: $(cat "$work/$name.told")"
   done
-  grep -E 'FATAL|DETAIL|HINT' "$work/$name.told" | sed 's/^psql: error: connection to server at [^:]*: /  /; s/^ *\(psql:[^ ]* \)\{0,1\}/  /'
+  grep -E 'FATAL|DETAIL|HINT' "$work/$name.told" | sed 's/.*FATAL/FATAL/; s/^/  /'
 }
 
 expect_row_of_b() {
@@ -109,20 +110,20 @@ echo "COMMIT;" >&"$to_client"
 exec {to_client}>&-
 client_is_over() { ! kill -0 "${pids[client]}"; }
 await 30 "A's client has its answer" client_is_over
-expect_refusal commit bash -c 'grep -v "it holds the row" "$1"; exit 1' - "$work/client.log"
+expect_refusal commit "57P01 stale_epoch" bash -c 'grep -v "it holds the row" "$1"; exit 1' - "$work/client.log"
 expect_row_of_b
 
 echo "  (i) A connects anew, through its own sidecar:"
-expect_refusal anew says "$a" app "UPDATE orders SET by_whom = 'A'"
+expect_refusal anew "not_leader orders-b" says "$a" app "UPDATE orders SET by_whom = 'A'"
 expect_row_of_b
 
 echo "  (ii) without a sidecar, at the guard, with A's epoch in the connection's options:"
-expect_refusal stale env "PGOPTIONS=-c epochgate.epoch=$epoch_of_a" bash -c "$(declare -f sql says); says \"\$@\"" - \
+expect_refusal stale "stale_epoch orders-b" env "PGOPTIONS=-c epochgate.epoch=$epoch_of_a" bash -c "$(declare -f sql says); says \"\$@\"" - \
   "$guard" app "UPDATE orders SET by_whom = 'A'"
 expect_row_of_b
 
 echo "  (iii) at the guard, with no epoch at all:"
-expect_refusal none says "$guard" app "UPDATE orders SET by_whom = 'A'"
+expect_refusal none "stamp_required" says "$guard" app "UPDATE orders SET by_whom = 'A'"
 expect_row_of_b
 
 epoch_of_b=$(curl -sS "http://$b_admin/leader?resource=orders" | sed -n 's/.*"epoch": *"\([0-9]*\)".*/\1/p')
