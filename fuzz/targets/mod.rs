@@ -6,6 +6,7 @@
 //! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
 //! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
+//! | [`postgres`] | from clients and servers: PostgreSQL's startup messages, and what passes in a session |
 //! | [`sessions`] | from clients and sidecars: what a session begins with |
 //! | [`redis`] | from clients and servers: Redis' requests and replies |
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
@@ -14,6 +15,7 @@
 //! | [`texts`] | from people: configuration, rules, durations; histories |
 
 mod disks;
+mod postgres;
 mod records;
 mod redis;
 mod requests;
