@@ -112,3 +112,37 @@ write_configs() {
       -e "s/127.0.0.1:9466/$b_admin/; s|\./state|$work/state|" "$here/$name.yaml" >"$work/$name.yaml"
   done
 }
+
+# A fresh PostgreSQL at $target that lets everybody in, with a row to write to, the role `app` for the service, and the
+# role `epochgate` for the guard's own connection.
+start_postgres() {
+  local as_user=()
+  # PostgreSQL is not run by root. Where nobody may not look into the checkout, the right to look goes along.
+  if ((EUID == 0)); then
+    as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    "${as_user[@]}" test -x "$(command -v postgres)" ||
+      as_user+=(--inh-caps=+dac_override --ambient-caps=+dac_override --securebits=+no_setuid_fixup)
+  fi
+  chmod 755 "$work"
+  mkdir "$work/postgres"
+  ((EUID != 0)) || chown 65534:65534 "$work/postgres"
+  "${as_user[@]}" initdb --no-sync --locale=C --auth=trust -U postgres -D "$work/postgres/data" >"$work/initdb.log" 2>&1
+  start postgres "${as_user[@]}" postgres -D "$work/postgres/data" -p "${target#*:}" -c listen_addresses=127.0.0.1 \
+    -c unix_socket_directories= -c jit=off
+  await 30 "PostgreSQL serves" says "$target" postgres "SELECT 1"
+  says "$target" postgres "
+    CREATE ROLE app LOGIN;
+    CREATE ROLE epochgate LOGIN IN ROLE pg_signal_backend, pg_monitor;
+    CREATE TABLE orders (id int PRIMARY KEY, by_whom text);
+    INSERT INTO orders VALUES (1, 'nobody');
+    GRANT ALL ON orders TO app;" >/dev/null
+}
+
+# psql at an address, as a user; what goes wrong is told with its SQLSTATE.
+sql() {
+  local address=$1 user=$2
+  shift 2
+  PGCONNECT_TIMEOUT=60 psql -X -q -w -At -v VERBOSITY=verbose -h "${address%:*}" -p "${address#*:}" -U "$user" \
+    -d postgres "$@"
+}
+says() { sql "$1" "$2" -v ON_ERROR_STOP=1 -c "$3"; }

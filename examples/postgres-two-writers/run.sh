@@ -15,40 +15,7 @@ need postgres initdb psql
 etcd='' peer='' target='' guard='' a='' b='' guard_admin='' a_admin='' b_admin=''
 free_addresses etcd peer target guard a b guard_admin a_admin b_admin
 
-# ---- PostgreSQL, and what is said to it -----------------------------------------------------------------------------
-
-# PostgreSQL is not run by root.
-as_user=()
-if ((EUID == 0)); then
-  as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
-  "${as_user[@]}" test -x "$(command -v postgres)" ||
-    as_user+=(--inh-caps=+dac_override --ambient-caps=+dac_override --securebits=+no_setuid_fixup)
-fi
-
-start_postgres() {
-  mkdir "$work/postgres"
-  chmod 755 "$work"
-  ((EUID != 0)) || chown 65534:65534 "$work/postgres"
-  "${as_user[@]}" initdb --no-sync --locale=C --auth=trust -U postgres -D "$work/postgres/data" >"$work/initdb.log" 2>&1
-  start postgres "${as_user[@]}" postgres -D "$work/postgres/data" -p "${target#*:}" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c jit=off
-  await 30 "PostgreSQL serves" says "$target" postgres "SELECT 1"
-  says "$target" postgres "
-    CREATE ROLE app LOGIN;
-    CREATE ROLE epochgate LOGIN IN ROLE pg_signal_backend, pg_monitor;
-    CREATE TABLE orders (id int PRIMARY KEY, by_whom text);
-    INSERT INTO orders VALUES (1, 'nobody');
-    GRANT ALL ON orders TO app;" >/dev/null
-}
-
-# psql at an address, as a user; what goes wrong is told with its SQLSTATE.
-sql() {
-  local address=$1 user=$2
-  shift 2
-  PGCONNECT_TIMEOUT=60 psql -X -q -w -At -v VERBOSITY=verbose -h "${address%:*}" -p "${address#*:}" -U "$user" \
-    -d postgres "$@"
-}
-says() { sql "$1" "$2" -v ON_ERROR_STOP=1 -c "$3"; }
+# ---- what is checked ------------------------------------------------------------------------------------------------
 
 # expect_refusal NAME WORDS COMMAND…: says something as a client that is to be refused, and checks what it is told. psql
 # tells the SQLSTATE of a session that is ended, and not that of one that is not let in.
