@@ -106,25 +106,36 @@ await 60 "somebody leads" somebody_leads cache
 # ---- the steps ------------------------------------------------------------------------------------------------------
 
 try() {
-  local name=$1 address steps step told
+  local name=$1 address told late=''
   case $name in redis-py | ioredis*) address=$redis_a ;; *) address=$pg_a ;; esac
   hand_over "$b_admin" "$a_admin"
   echo "$name"
   # shellcheck disable=SC2046 # words
   coproc DRIVER { set -f; exec $(command_of "$name" "$address") 2>"$work/$name.log"; }
   pids[driver]=$DRIVER_PID may_end[driver]=yes
+  # step NAME [AS] [SECONDS]
   step() {
-    echo "$1" >&"${DRIVER[1]}" 2>/dev/null || { echo "  ${2:-$1}: the process has ended: $(tail -n 3 "$work/$name.log")"; return; }
-    read -r -t 120 told <&"${DRIVER[0]}" || told="no answer: $({ grep . "$work/$name.log" || true; } | tail -n 3 | tr "\n" " ")"
-    printf '  %-8s %s\n' "${2:-$1}" "$told"
+    echo "$1" >&"${DRIVER[1]}"
+    heard "${2:-$1}" "${3:-120}"
+  }
+  heard() {
+    if read -r -t "$2" told <&"${DRIVER[0]}"; then
+      printf '  %-8s %s\n' "$1" "$told"
+    else
+      nobody_died
+      kill -0 "${pids[driver]}" 2>/dev/null || wrong "$name has ended: $(tail -n 3 "$work/$name.log")"
+      printf '  %-8s no answer within %s s\n' "$1" "$2"
+      late=$1
+    fi
   }
   step open
   step begin
   hand_over "$a_admin" "$b_admin"
   step commit
   [[ $address != "$redis_a" ]] || { step blocked; step read; }
-  step write refused
+  step write refused 15
   hand_over "$b_admin" "$a_admin"
+  [[ -z $late ]] || heard "$late" 60
   step again
   kill "${pids[driver]}" 2>/dev/null || true
   wait "${pids[driver]}" 2>/dev/null || true
