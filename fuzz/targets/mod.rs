@@ -7,6 +7,7 @@
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
 //! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
 //! | [`redis`] | from clients and servers: Redis' requests and replies |
+//! | [`sessions`] | from clients and sidecars: what a session begins with |
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |
@@ -16,6 +17,7 @@ mod disks;
 mod records;
 mod redis;
 mod requests;
+mod sessions;
 mod stamps;
 mod streams;
 mod texts;

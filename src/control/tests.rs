@@ -24,7 +24,9 @@ use crate::event::sink::Recorder;
 use crate::fence::gate::Order;
 use crate::fence::tenure::Armed;
 use crate::mailbox::Account;
+use crate::mailbox::GateName;
 use crate::rules::Rules;
+use crate::state_dir::FloorWriter;
 use crate::state_dir::StateDir;
 
 const PATIENCE: Duration = Duration::from_secs(20);

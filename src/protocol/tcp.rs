@@ -40,6 +40,7 @@ pub async fn serve(sessions: Rc<Sessions>, accepted: Accepted) {
         right: Some(right),
         finish: Some(Box::new(finish)),
         role: Rc::clone(&sessions.role),
+        yields: true,
     };
     tunnel.run(client, Bytes::new(), closing).await;
 }

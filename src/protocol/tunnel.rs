@@ -1,14 +1,16 @@
 //! Bytes both ways, for as long as the fence allows: a connection that became something else, or a session of any protocol.
 
 use std::cell::Cell;
-use std::future::poll_fn;
+use std::future::{Future as _, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::time::Instant;
 
 use super::right::Settled;
 use super::signal::{Ask, Signal};
@@ -18,6 +20,9 @@ use crate::net::{Closing, Stage, Stream};
 
 /// What one read takes at most. Smaller ones cost three times the CPU of a large transfer.
 const CHUNK: usize = 256 * 1024;
+
+/// A session in which nothing has moved for so long stands still.
+const QUIET: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// One buffer for all tunnels of a worker: what the other side does not take at once is copied, so an idle or a
@@ -45,6 +50,8 @@ pub struct Tunnel {
     pub finish: Option<Box<dyn Ends>>,
     /// Who is told of a cut.
     pub role: Rc<dyn Role>,
+    /// Whether it ends, once it stands still, when its listener is to finish: a session may last for ever.
+    pub yields: bool,
 }
 
 impl Tunnel {
@@ -53,24 +60,44 @@ impl Tunnel {
         let mut up = Way { left: ahead, ..Way::default() };
         let mut down = Way { left: std::mem::take(&mut self.ahead), ..Way::default() };
         self.upstream.reset_on_close().set(false);
+        let mut quiet: Option<Pin<Box<tokio::time::Sleep>>> = None;
         let ended = poll_fn(|context| {
             if let Some(signal) = &mut self.signal
                 && signal.poll_for(Ask::Hurry, context).is_ready()
             {
-                return Poll::Ready(Err(Some(CutReason::Fenced)));
+                return Poll::Ready(End::Fenced);
             }
-            if closing.watch(context) == Stage::Now {
-                return Poll::Ready(Err(Some(CutReason::Shutdown)));
+            let stage = closing.watch(context);
+            if stage == Stage::Now {
+                return Poll::Ready(End::Stopped);
             }
             let right = self.right.as_ref();
             let goes_on = || right.is_none_or(Right::goes_on);
-            let sent = up.poll(&mut client, &mut self.upstream, goes_on, context).map_err(reason)?;
-            let received = down.poll(&mut self.upstream, &mut client, || true, context).map_err(reason)?;
-            if sent.is_ready() && received.is_ready() { Poll::Ready(Ok(())) } else { Poll::Pending }
+            let sent = match up.poll(&mut client, &mut self.upstream, goes_on, context) {
+                Poll::Ready(Err(stop)) => return Poll::Ready(stop.into()),
+                polled => polled.is_ready(),
+            };
+            let received = match down.poll(&mut self.upstream, &mut client, || true, context) {
+                Poll::Ready(Err(stop)) => return Poll::Ready(stop.into()),
+                polled => polled.is_ready(),
+            };
+            if sent && received {
+                return Poll::Ready(End::Whole);
+            }
+            if self.yields && stage == Stage::Finishing {
+                let moved = std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved);
+                let quiet = quiet.get_or_insert_with(|| Box::pin(tokio::time::sleep(QUIET)));
+                if moved {
+                    quiet.as_mut().reset(Instant::now() + QUIET);
+                }
+                ready!(quiet.as_mut().poll(context));
+                return Poll::Ready(End::Yielded);
+            }
+            Poll::Pending
         })
         .await;
         match ended {
-            Ok(()) => {
+            End::Whole => {
                 if let Some(finish) = &mut self.finish {
                     finish.ends_as(Outcome::Answered);
                 }
@@ -78,16 +105,20 @@ impl Tunnel {
                     right.settle(Settled::Answered);
                 }
             }
-            Err(cut) => {
+            End::Fenced | End::Stopped | End::Yielded | End::Broken => {
                 client.reset_on_close().set(true);
                 drop(client);
                 if let Some(finish) = &mut self.finish {
                     finish.ends_as(Outcome::Unknown);
                 }
-                if let Some(reason) = cut {
-                    self.role.cut(reason);
+                match ended {
+                    End::Fenced => self.role.cut(CutReason::Fenced),
+                    End::Stopped | End::Yielded => self.role.cut(CutReason::Shutdown),
+                    End::Whole | End::Broken => {}
                 }
-                let over = cut == Some(CutReason::Fenced) && !down.at_end && self.upstream_closes(closing).await;
+                // A connection that broke is no end: what comes of it must not look like one at the upstream.
+                let may_be_told = matches!(ended, End::Fenced | End::Yielded);
+                let over = may_be_told && !down.at_end && self.upstream_closes(closing).await;
                 // An upstream that ended its side by itself may not have all of it yet: nothing more is to reach it.
                 self.upstream.reset_on_close().set(true);
                 if let Some(right) = self.right.take_if(|_| over) {
@@ -137,6 +168,21 @@ impl Drop for Tunnel {
     }
 }
 
+/// How a tunnel ended.
+#[derive(Clone, Copy)]
+enum End {
+    /// Both sides have ended theirs.
+    Whole,
+    /// Its epoch is over.
+    Fenced,
+    /// This process ends.
+    Stopped,
+    /// It stood still while this process was about to end.
+    Yielded,
+    /// A connection broke.
+    Broken,
+}
+
 /// Why nothing more goes one way.
 enum Stop {
     /// The term is over.
@@ -151,10 +197,12 @@ impl From<io::Error> for Stop {
     }
 }
 
-fn reason(stop: Stop) -> Option<CutReason> {
-    match stop {
-        Stop::Fenced => Some(CutReason::Fenced),
-        Stop::Broke => None,
+impl From<Stop> for End {
+    fn from(stop: Stop) -> End {
+        match stop {
+            Stop::Fenced => End::Fenced,
+            Stop::Broke => End::Broken,
+        }
     }
 }
 
@@ -164,6 +212,8 @@ struct Way {
     /// Read, and not taken yet.
     left: Bytes,
     at_end: bool,
+    /// Something came since somebody last looked.
+    moved: bool,
     ended: bool,
     unflushed: bool,
 }
@@ -187,6 +237,7 @@ impl Way {
                     return Poll::Ready(Err(Stop::Broke));
                 }
                 self.left.advance(taken);
+                self.moved = true;
                 self.unflushed = true;
             }
             if self.at_end {
@@ -222,6 +273,7 @@ impl Way {
         }
         let read = space.filled();
         self.at_end = read.is_empty();
+        self.moved = true;
         if !goes_on() {
             return Err(Stop::Fenced);
         }

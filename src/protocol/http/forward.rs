@@ -413,6 +413,7 @@ impl Flight {
             right: self.right.take(),
             finish: self.finish.take().map(|finish| Box::new(finish) as Box<dyn Ends>),
             role,
+            yields: false,
         });
         head.map(|()| Answer::empty())
     }
