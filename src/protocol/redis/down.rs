@@ -25,8 +25,10 @@ pub struct Down {
     unflushed: bool,
     /// Whether nobody is there to be told.
     deaf: bool,
-    /// The server has ended its side.
+    /// The server has ended its side...
     pub ended: bool,
+    /// ...after it had been told that nothing follows.
+    pub let_go: bool,
 }
 
 impl Down {
@@ -76,7 +78,7 @@ impl Session {
             })?;
             match read {
                 None => return Ok(moved),
-                Some(0) => self.down.ended = true,
+                Some(0) => (self.down.ended, self.down.let_go) = (true, self.up.told),
                 Some(_) => {}
             }
             moved = true;

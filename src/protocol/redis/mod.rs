@@ -87,7 +87,7 @@ impl Redis {
             Err(refusal) => {
                 // It goes to somebody who may be gone.
                 let _ = client.write_all(&refuse::error(&refusal)).await;
-                let _ = client.shutdown().await;
+                session::end(client, closing).await;
             }
         }
     }
