@@ -7,7 +7,6 @@ const LATER: &[(&str, &str)] = &[
     ("history", "past terms and refusals"),
     ("drill", "a failover on purpose, timed"),
     ("inject", "the sidecar, added to Kubernetes manifests"),
-    ("sql", "the SQL of the in-target level"),
     ("man", "the manual page"),
 ];
 

@@ -10,6 +10,7 @@
 //! | [`check`] | the configuration, then the world |
 //! | [`cert`] | certificates for a first set-up of mTLS |
 //! | [`verify`] | recorded histories, against the rules |
+//! | [`sql`] | the SQL of the in-target level |
 //! | [`demo`], [`schema`], [`completions`], [`version`] | the rest |
 //! | [`exit`] | every exit code |
 //! | [`later`] | commands that are planned: refused by name |
@@ -38,6 +39,7 @@ mod rebase;
 mod reference;
 mod run;
 mod schema;
+mod sql;
 mod stamp;
 mod start;
 mod status;
@@ -96,6 +98,7 @@ enum Command {
     Cert(cert::CertArgs),
     Verify(verify::VerifyArgs),
     Schema(schema::SchemaArgs),
+    Sql(sql::SqlArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -124,6 +127,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Cert(args) => cert::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Schema(args) => schema::run(args),
+        Command::Sql(args) => sql::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
     }

@@ -49,4 +49,8 @@ pub struct Control {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = "`postgres`"))]
     pub database: Option<Written<User>>,
+    /// PostgreSQL: where in that database the SQL of the in-target level was put (`epochgate sql postgres`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("x-default" = "`epochgate`"))]
+    pub schema: Option<Written<User>>,
 }

@@ -67,6 +67,8 @@ pub struct Control {
     pub password_file: Option<PathBuf>,
     /// PostgreSQL: the database.
     pub database: String,
+    /// PostgreSQL: the schema of the in-target level.
+    pub schema: String,
 }
 
 /// The addresses of a network. IPv4 addresses that are written as IPv6 ones (`::ffff:10.0.0.7`) are IPv4 addresses.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::Instant;
 
@@ -32,7 +33,12 @@ pub enum Speaks {
     Http2,
     /// Something that has no versions: nothing is said of it.
     Sessions,
+    /// PostgreSQL: TLS is asked for first, as every version of it knows.
+    Postgres,
 }
+
+/// PostgreSQL's SSLRequest.
+const ASK_FOR_TLS: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// How connections to an upstream are made.
 pub trait Dial {
@@ -77,12 +83,15 @@ impl UpstreamDial {
         if let Some(path) = &self.socket {
             return UnixStream::connect(path).await.map(Stream::unix);
         }
-        let stream = self.connect_over_tcp(authority).await?;
+        let mut stream = self.connect_over_tcp(authority).await?;
         let Some(side) = self.tls.borrow().clone() else { return Ok(stream) };
+        if speaks == Speaks::Postgres {
+            ask_for_tls(&mut stream).await?;
+        }
         let config = match speaks {
             Speaks::Http1 => &side.http1,
             Speaks::Http2 => &side.http2,
-            Speaks::Sessions => &side.sessions,
+            Speaks::Sessions | Speaks::Postgres => &side.sessions,
         };
         // Half of the time is for a server that says nothing of the certificate that it asked for.
         let session = tls::connect(stream, config, side.name.clone(), self.connect_timeout / 2).await;
@@ -121,6 +130,19 @@ impl UpstreamDial {
             }
         }
         Err(last)
+    }
+}
+
+/// Has a PostgreSQL server begin with TLS. Only its one byte is read: what came behind that in plain text would have to pass for
+/// TLS, and does not (CVE-2021-23222).
+async fn ask_for_tls(stream: &mut Stream) -> io::Result<()> {
+    stream.write_all(&ASK_FOR_TLS).await?;
+    let mut answer = [0];
+    stream.read_exact(&mut answer).await?;
+    match answer[0] {
+        b'S' => Ok(()),
+        b'N' => Err(io::Error::other("the server takes no TLS: set `ssl = on` there, or take upstream.tls out")),
+        _ => Err(io::Error::other("the server answers the request for TLS with something else than yes or no")),
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -118,6 +119,11 @@ impl Stream {
             Kind::Tls(tls) => Some(tls.socket()),
             Kind::Unix(_) | Kind::Other(_) => None,
         }
+    }
+
+    /// The two ends of the TCP connection that carries it, this one's first; `None` where there is none under it.
+    pub fn tcp_ends(&self) -> Option<io::Result<(SocketAddr, SocketAddr)>> {
+        self.carrier().map(|socket| Ok((socket.local_addr()?, socket.peer_addr()?)))
     }
 
     /// Takes the TCP socket out again, with what decides how it is closed; `None` where it is none, or has become

@@ -10,6 +10,7 @@
 
 use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
@@ -20,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use super::{ResetOnClose, Stream};
+use crate::peer::Names;
+use crate::tls::certificate::Certificate;
 
 /// The most that one record holds (RFC 8446 5.1).
 const RECORD: usize = 16 * 1024;
@@ -188,6 +191,13 @@ async fn first_word(session: &mut tokio_rustls::client::TlsStream<TcpStream>) ->
         }
     })
     .await
+}
+
+/// What the peer's certificate names it, where it has shown one. One that the verifier took, and this cannot read, names nobody:
+/// then it may write as nobody.
+pub fn peer_names(stream: &Stream) -> Option<Rc<Names>> {
+    let own = stream.tls()?.peer_certificates()?.first()?;
+    Some(Rc::new(Certificate::read(own).map(|certificate| certificate.names).unwrap_or_default()))
 }
 
 fn bare(stream: Stream) -> io::Result<(TcpStream, ResetOnClose)> {

@@ -6,6 +6,7 @@
 //! [`fence::gate`](crate::fence::gate) or [`fence::tenure`](crate::fence::tenure) can back.
 
 pub mod http;
+pub mod postgres;
 pub mod redis;
 pub mod right;
 pub mod session;

@@ -138,7 +138,10 @@ impl Sessions {
     }
 
     async fn connect_bare(&self) -> std::io::Result<Stream> {
-        self.dial.dial(&self.listener.upstream.authority, Speaks::Sessions).await
+        // A guard takes TLS as it comes; a PostgreSQL server is asked for it first.
+        let asks_first = self.listener.protocol == resolved::Protocol::Postgres && !self.is_stamp();
+        let speaks = if asks_first { Speaks::Postgres } else { Speaks::Sessions };
+        self.dial.dial(&self.listener.upstream.authority, speaks).await
     }
 
     /// Tells the role when a session, or a batch of commands, is over.

@@ -9,6 +9,7 @@
 //! | here | [`Prover`]: what control asks, and what it gets |
 //! | [`redis`] | the proof at Redis |
 //! | [`orphans`] | which sessions of a server have no socket on this host any more: whatever the protocol |
+//! | [`postgres`] | the proof at a PostgreSQL server, and the in-target level |
 //!
 //! # What a proof rests on
 //!
@@ -20,24 +21,13 @@
 //!   its volume) may have sessions that are not recognised: `docs/databases.md` says what to do then.
 
 pub mod orphans;
+pub mod postgres;
 pub mod redis;
 
 use std::future::Future;
-use std::path::PathBuf;
 use std::pin::Pin;
 
 use crate::fence::{Resource, Term};
-
-/// Who the control connection is (`upstream.control`).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// The user of the server.
-    pub user: String,
-    /// The file with its password; `None` where the server asks for none.
-    pub password_file: Option<PathBuf>,
-    /// The database to connect to, where the protocol has such a thing; the user's name where there is none.
-    pub database: Option<String>,
-}
 
 /// What was seen when nothing older could take effect any more; for the log and for people.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

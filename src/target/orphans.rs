@@ -58,7 +58,7 @@ impl Vantage {
     }
 
     /// Whether a session of that client comes from this host.
-    fn is_own(&self, client: SocketAddr) -> bool {
+    pub fn is_own(&self, client: SocketAddr) -> bool {
         let (own, ip) = (self.local.ip(), canonical(client).ip());
         // A name such as localhost leads to either loopback address; no other host has one.
         own == ip || own.is_loopback() && ip.is_loopback()

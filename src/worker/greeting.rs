@@ -12,9 +12,8 @@ use tokio::time::{Instant, timeout};
 use super::listening::{Listening, Served, Serving};
 use crate::config::resolved::Protocol;
 use crate::net::{Closing, ProxyHeader, Stage, Stream, proxy_header, tls};
-use crate::peer::{Names, Peer};
+use crate::peer::Peer;
 use crate::protocol::{Accepted, CutReason, Party, Role as _};
-use crate::tls::certificate::Certificate;
 use crate::tls::explain::{Why, explain};
 
 /// At most so often does a listener log a connection that it could not make anything of: anybody may try. The counter has all
@@ -109,7 +108,7 @@ impl Greeting<'_> {
                 self.tls = Some(config);
             } else {
                 stream = tls::accept(stream, &config).await.map_err(Unfit::Tls)?;
-                self.who.names = names(&stream);
+                self.who.names = tls::peer_names(&stream);
                 let is_trusted = address_is_trusted || self.who.names.is_some();
                 if is_trusted && self.served.speaks.has_sessions() && self.served.proxy.is_some() {
                     announced |= self.take_header(&mut stream).await?;
@@ -159,11 +158,4 @@ async fn given_up(closing: &mut Closing) {
         () = closing.until(Stage::Now) => {}
         () = tokio::time::sleep(LAST_SESSION) => {}
     }
-}
-
-/// What the client's certificate names it, where it has shown one.
-pub(super) fn names(stream: &Stream) -> Option<Rc<Names>> {
-    let own = stream.tls()?.peer_certificates()?.first()?;
-    // One that the verifier took, and this cannot read, names nobody: then it may write as nobody.
-    Some(Rc::new(Certificate::read(own).map(|certificate| certificate.names).unwrap_or_default()))
 }

@@ -11,6 +11,7 @@ use super::setup::MakeProtocol;
 use crate::clock::Clock;
 use crate::config::resolved;
 use crate::fence::mechanism::Mechanisms;
+use crate::protocol::postgres::Postgres;
 use crate::protocol::redis::Redis;
 use crate::protocol::session::Sessions;
 use crate::protocol::{Accepted, tcp};
@@ -23,7 +24,7 @@ pub fn over_sessions(header: HeaderName, clock: Arc<dyn Clock>, mechanisms: Mech
         match listener.protocol {
             // HTTP is served elsewhere; of what else there is nothing is known.
             resolved::Protocol::Http | resolved::Protocol::Tcp => Rc::new(OverTcp(Rc::new(sessions))),
-            resolved::Protocol::Postgres => Rc::new(OverTcp(Rc::new(sessions))),
+            resolved::Protocol::Postgres => Rc::new(OverPostgres(Rc::new(Postgres::new(sessions)))),
             resolved::Protocol::Redis => Rc::new(OverRedis(Rc::new(Redis::new(sessions)))),
         }
     })
@@ -38,6 +39,18 @@ impl Protocol for OverTcp {
 
     fn writes_in_flight(&self) -> usize {
         // They end with their connections.
+        0
+    }
+}
+
+struct OverPostgres(Rc<Postgres>);
+
+impl Protocol for OverPostgres {
+    fn serve(&self, accepted: Accepted) -> Serving {
+        Box::pin(Rc::clone(&self.0).serve(accepted))
+    }
+
+    fn writes_in_flight(&self) -> usize {
         0
     }
 }

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use super::process::{LONG, Launch, Process, eventually, program};
+use super::talk::Talk;
 use super::{ports, template};
 
 /// The scripts, in Debian's `share/mysql`, that make what a server needs to know of itself; no help, no performance schema.
@@ -97,6 +98,13 @@ impl Mariadb {
 /// Runs SQL at any address: one line a row, columns between tabs. The error is what the client says.
 pub fn mariadb(address: SocketAddr, sql: &str) -> Result<String, String> {
     mariadb_launch(address).args(["-e", sql]).start().told()
+}
+
+/// A client that stays: it goes on after an error, and does not connect again.
+#[track_caller]
+pub fn talk(address: SocketAddr) -> Talk {
+    let launch = mariadb_launch(address).args(["--force", "--unbuffered", "--skip-reconnect"]);
+    Talk::start(launch, |line| format!("\\! echo '{line}'"))
 }
 
 /// The client, as `app` in the database `app`; it goes on with options.

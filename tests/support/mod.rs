@@ -27,6 +27,7 @@ pub mod redis;
 pub mod scene;
 pub mod sidecar;
 pub mod store_contract;
+pub mod talk;
 pub mod template;
 pub mod terms;
 pub mod upstream;

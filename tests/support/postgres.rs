@@ -3,19 +3,16 @@
 //! Users: `postgres` (superuser) and `app` come in without a password; `scram` has the password `secret` and is asked
 //! for it by SCRAM-SHA-256. Each has the database `app` to work in, and may do everything there.
 
-use std::fmt::Write as _;
 use std::fs;
-use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{LONG, Launch, Process, eventually, program};
+use super::process::{LONG, Launch, Process, eventually};
+use super::talk::Talk;
 use super::{other_user, ports, template};
 
 /// Who may come in how. A replication connection names no database but `replication`.
@@ -218,13 +215,8 @@ fn without_settings(launch: Launch) -> Launch {
     ours.fold(launch, |launch, (name, _)| launch.env_remove(&name.to_string_lossy()))
 }
 
-/// A psql that stays: for a transaction that stays open, or a session that a failover finds idle.
-pub struct Session {
-    child: Child,
-    input: ChildStdin,
-    lines: Receiver<String>,
-    asked: usize,
-}
+/// A psql that stays.
+pub struct Session(Talk);
 
 impl Session {
     /// Connects, and fails where that does.
@@ -238,84 +230,37 @@ impl Session {
     /// Begins to connect.
     #[track_caller]
     pub fn try_open(address: SocketAddr, user: &str, database: &str) -> Session {
-        // One stream, so that an error stands where it came.
-        let mut command = Command::new(program("sh"));
-        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(program("psql"));
-        command.args(["-X", "-q", "-w", "-At", "-v", "VERBOSITY=verbose", "-h", &address.ip().to_string()]);
-        command.args(["-p", &address.port().to_string(), "-U", user, "-d", database]);
-        command.env("PGPASSFILE", "/nonexistent").env("PGPASSWORD", if user == "scram" { "secret" } else { "" });
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("psql starts");
-        let (input, output) = (child.stdin.take().expect("it is a pipe"), child.stdout.take().expect("it is a pipe"));
-        let (said, lines) = channel();
-        thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                if said.send(line).is_err() {
-                    return;
-                }
-            }
-        });
-        Session { child, input, lines, asked: 0 }
+        // An error is told, and it goes on.
+        let launch = psql_launch(address, user, database).args(["-At", "-v", "ON_ERROR_STOP=0"]);
+        Session(Talk::start(launch, |line| format!("\\echo {line}")))
     }
 
     /// Says SQL and returns what comes back, errors too; what was said before psql ended where it ended.
     #[track_caller]
     pub fn say(&mut self, sql: &str) -> String {
-        self.begin(sql);
-        self.answer()
+        self.0.say(&format!("{sql};"))
     }
 
     /// Says SQL and does not wait; then [`Session::answer`].
     pub fn begin(&mut self, sql: &str) {
-        self.asked += 1;
-        // It may have ended; then the answer says so.
-        let _ = writeln!(self.input, "{sql};\n\\echo --- {} ---", self.asked);
+        self.0.begin(&format!("{sql};"));
     }
 
     /// What came back for what was begun.
     #[track_caller]
     pub fn answer(&mut self) -> String {
-        let end = format!("--- {} ---", self.asked);
-        let mut text = String::new();
-        loop {
-            match self.lines.recv_timeout(LONG * 2) {
-                Ok(line) if line == end => break,
-                Ok(line) => {
-                    let _ = writeln!(text, "{line}");
-                }
-                Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,
-                Err(std::sync::mpsc::RecvTimeoutError::Timeout) => panic!("psql does not answer; so far: {text}"),
-            }
-        }
-        text.trim_end_matches('\n').to_owned()
+        self.0.answer()
     }
 
     /// Ctrl-C: psql asks the server, over a connection of its own, to cancel what runs, tells what came of it, and
     /// ends, as it does where it reads a script.
     pub fn interrupt(&self) {
-        self.signal(Signal::INT);
+        self.0.process.signal(Signal::INT);
     }
 
-    /// SIGSTOP: a client that stands still.
-    pub fn pause(&self) {
-        self.signal(Signal::STOP);
-        super::process::await_standstill(self.child.id());
-    }
-
-    /// SIGCONT.
-    pub fn resume(&self) {
-        self.signal(Signal::CONT);
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw).expect("an id is a number above 0");
-        kill_process(pid, signal).expect("a child of ours takes signals");
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+    /// The process, to be paused or killed.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.0.process
     }
 }
 

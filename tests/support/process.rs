@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -164,6 +164,15 @@ impl Launch {
         self
     }
 
+    /// Starts it with a pipe as its standard input.
+    #[track_caller]
+    pub fn start_with_input(mut self) -> (Process, ChildStdin) {
+        self.command.stdin(Stdio::piped());
+        let mut process = self.start();
+        let input = process.child.stdin.take().expect("it was piped");
+        (process, input)
+    }
+
     /// Starts it.
     #[track_caller]
     pub fn start(mut self) -> Process {
@@ -282,6 +291,18 @@ impl Process {
     /// Everything on its standard output so far.
     pub fn stdout(&self) -> String {
         self.said.text(Some(Stream::Out))
+    }
+
+    /// The lines on its standard output after the first `count`.
+    pub fn stdout_from(&self, count: usize) -> Vec<String> {
+        let lines = self.said.lines.lock().unwrap();
+        let of_out = lines.iter().filter(|(_, stream, _)| *stream == Stream::Out);
+        of_out.skip(count).map(|(_, _, line)| line.clone()).collect()
+    }
+
+    /// Whether all that it has said has been read: only after its end.
+    pub fn has_been_heard(&self) -> bool {
+        self.readers.iter().all(JoinHandle::is_finished)
     }
 
     /// Everything on its standard error so far.

@@ -55,6 +55,13 @@ impl Setup {
         Setup { id, role, etcd, upstream, listener: Vec::new(), top: Vec::new() }
     }
 
+    /// What it speaks, where that is not HTTP; a stamp's guard speaks it too.
+    #[must_use]
+    pub fn protocol(mut self, protocol: &str) -> Setup {
+        self.upstream = self.upstream.replacen("http://", &format!("{protocol}://"), 1);
+        self.listener(&format!("protocol: {protocol}"))
+    }
+
     /// One more key of the listener, as in the file: `on_coordinator_loss: close`. A later one of a key replaces an
     /// earlier one.
     #[must_use]

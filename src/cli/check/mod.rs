@@ -6,6 +6,7 @@
 //! | [`levels`] | what each listener promises, and what it does not |
 //! | [`coordinator`] | whether the coordinator can be used |
 //! | [`privileges`] | whether the user of etcd may do what it needs to, and nothing else |
+//! | [`databases`] | whether a guard's control connection can prove anything, and who goes around the guard |
 //! | [`secrets`] | whether files with secrets are there, and for their owner alone |
 //! | [`state_dir`] | whether the state directory can be used |
 //! | [`actions`] | whether the programs of fence actions are there |
@@ -15,6 +16,7 @@
 
 mod actions;
 mod coordinator;
+mod databases;
 mod keys;
 mod levels;
 mod privileges;
@@ -38,8 +40,8 @@ use report::{Category, Finding, Report};
 ///
 /// First the file: every mistake in it, with its place and what to do (exit 78). Then the world: what the times mean,
 /// what each listener promises, whether the coordinator answers, what the user of etcd may do beside what it needs,
-/// who can read files with secrets, whether certificates are fit and for how long, whether the state directory can be used, whether the programs of fence actions are
-/// there (exit 1 where one of these fails; a warning is no failure). It changes nothing, and may run beside the process.
+/// who can read files with secrets, whether certificates are fit and for how long, whether the state directory can be used, whether a database lets its guard
+/// prove what it must and who goes around the guard, whether the programs of fence actions are there (exit 1 where one of these fails; a warning is no failure). It changes nothing, and may run beside the process.
 #[derive(Args, Debug)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -134,6 +136,9 @@ fn look(loaded: &Loaded) -> Report {
         report.add(secrets);
     }
     report.add(state_dir::look(config));
+    if let Some(databases) = block_on(databases::look(config)) {
+        report.add(databases);
+    }
     for category in [trust::look(config), actions::look(config), keys::look(config)].into_iter().flatten() {
         report.add(category);
     }

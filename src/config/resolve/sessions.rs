@@ -121,14 +121,17 @@ pub(super) fn control(
         let what = format!("{path}: behind a unix socket sessions have no address to be known by");
         resolver.problem_of_key(&path, what, "connect over TCP: postgres://127.0.0.1:5432, or take control out");
     }
-    if protocol == Protocol::Redis && control.database.is_some() {
-        let path = path.key("database");
-        resolver.problem_of_key(&path, format!("{path}: Redis has no such thing"), "take it out");
+    for (key, is_there) in [("database", control.database.is_some()), ("schema", control.schema.is_some())] {
+        if protocol == Protocol::Redis && is_there {
+            let path = path.key(key);
+            resolver.problem_of_key(&path, format!("{path}: Redis has no such thing"), "take it out");
+        }
     }
     let default_user = (protocol == Protocol::Postgres).then(|| "epochgate".to_owned());
     Some(Control {
         user: control.user.as_ref().map(|user| user.value.clone()).or(default_user),
         password_file: control.password_file.as_ref().map(|file| file.value.clone()),
         database: control.database.as_ref().map_or_else(|| "postgres".to_owned(), |database| database.value.clone()),
+        schema: control.schema.as_ref().map_or_else(|| "epochgate".to_owned(), |schema| schema.value.clone()),
     })
 }

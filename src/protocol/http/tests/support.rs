@@ -240,7 +240,39 @@ pub fn proxy(
     dial: Option<Rc<dyn Dial>>,
     change: impl FnOnce(&mut Change<'_>),
 ) -> (Rc<Http>, Rc<FakeRole>) {
-    let mut upstream = Upstream {
+    let (mut upstream, mut limits) = (upstream(authority), limits());
+    // These tests are compiled a second time, under that name.
+    let direct = !module_path!().contains("over_hyper");
+    let mut changed =
+        Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true, direct, dialled: VecDeque::new() };
+    change(&mut changed);
+    let strip_refused_from_upstream = changed.strip_refused;
+    let (dialled, direct) = (changed.dialled, changed.direct);
+    let tcp = UpstreamDial::new(&upstream, Rc::default());
+    let listener = Arc::new(listener(crate::config::resolved::Protocol::Http, upstream, limits));
+    let settings = Settings {
+        listener,
+        header: HeaderName::from_static("fencing-epoch"),
+        clock: Arc::new(HostClock),
+        strip_refused_from_upstream,
+        mechanisms,
+    };
+    let role = role();
+    let dial: Rc<dyn Dial> = match dial {
+        Some(dial) => dial,
+        None if dialled.is_empty() => Rc::new(tcp),
+        None => Rc::new(Prepared(RefCell::new(dialled))),
+    };
+    let http = Http::new(settings, Rc::clone(&role) as _, dial);
+    if !direct {
+        http.direct.turn_off();
+    }
+    (http, role)
+}
+
+/// An upstream that is waited for.
+pub fn upstream(authority: String) -> Upstream {
+    Upstream {
         url: format!("http://{authority}").into(),
         authority: authority.into(),
         socket: None,
@@ -252,8 +284,12 @@ pub fn proxy(
         send_timeout: FOREVER,
         idle_timeout: FOREVER,
         no_answer: vec![502, 504],
-    };
-    let mut limits = Limits {
+    }
+}
+
+/// Limits that no test reaches.
+pub fn limits() -> Limits {
+    Limits {
         connections: 100,
         connections_per_peer: None,
         streams: 100,
@@ -263,15 +299,11 @@ pub fn proxy(
         body_idle_timeout: FOREVER,
         answer_idle_timeout: FOREVER,
         idle_timeout: FOREVER,
-    };
-    // These tests are compiled a second time, under that name.
-    let direct = !module_path!().contains("over_hyper");
-    let mut changed =
-        Change { limits: &mut limits, upstream: &mut upstream, strip_refused: true, direct, dialled: VecDeque::new() };
-    change(&mut changed);
-    let strip_refused_from_upstream = changed.strip_refused;
-    let (dialled, direct) = (changed.dialled, changed.direct);
-    let tcp = UpstreamDial::new(&upstream, Rc::default());
+    }
+}
+
+/// A guard's listener.
+pub fn listener(protocol: crate::config::resolved::Protocol, upstream: Upstream, limits: Limits) -> Listener {
     let guard = GuardSettings {
         mode: Mode::Enforce,
         target: "orders".into(),
@@ -281,11 +313,11 @@ pub fn proxy(
         bare_stamps: true,
         forward_stamp: true,
     };
-    let listener = Arc::new(Listener {
+    Listener {
         name: "guard".into(),
         role: ListenerRole::Guard(guard),
         listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
-        protocol: crate::config::resolved::Protocol::Http,
+        protocol,
         proxy_protocol: None,
         stale: crate::config::resolved::Stale::Refuse,
         socket_mode: 0o660,
@@ -297,15 +329,12 @@ pub fn proxy(
         serves: Vec::new(),
         limits,
         signatures: None,
-    });
-    let settings = Settings {
-        listener,
-        header: HeaderName::from_static("fencing-epoch"),
-        clock: Arc::new(HostClock),
-        strip_refused_from_upstream,
-        mechanisms,
-    };
-    let role = Rc::new(FakeRole {
+    }
+}
+
+/// A role that has decided nothing yet.
+pub fn role() -> Rc<FakeRole> {
+    Rc::new(FakeRole {
         next: RefCell::default(),
         writes: Rc::default(),
         reads: Rc::default(),
@@ -314,17 +343,7 @@ pub fn proxy(
         finished: RefCell::default(),
         cuts: RefCell::default(),
         open: Cell::new(0),
-    });
-    let dial: Rc<dyn Dial> = match dial {
-        Some(dial) => dial,
-        None if dialled.is_empty() => Rc::new(tcp),
-        None => Rc::new(Prepared(RefCell::new(dialled))),
-    };
-    let http = Http::new(settings, Rc::clone(&role) as _, dial);
-    if !direct {
-        http.direct.turn_off();
-    }
-    (http, role)
+    })
 }
 
 impl World {

@@ -1,0 +1,5 @@
+//! A session over a server that the test plays.
+
+mod ends;
+mod openings;
+mod support;

@@ -1,0 +1,274 @@
+//! How the control connection is made, and what has to be true of it before anything that it says counts.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::task::AbortHandle;
+use tokio_postgres::config::SslMode;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::types::ToSql;
+use tokio_postgres::{Client, Config, NoTls, Row};
+use zeroize::Zeroizing;
+
+use super::super::orphans::Vantage;
+use crate::config::resolved::{Control, Upstream};
+use crate::net::dial::ClientSlot;
+use crate::net::{Dial as _, Speaks, Stream, UpstreamDial, tls};
+use crate::tls::explain;
+
+/// As it stands in `pg_stat_activity`.
+pub(super) const APPLICATION_NAME: &str = "epochgate control";
+
+/// SSLRequest: its length, and the code that stands where a version would.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+
+/// Settings of the session, whatever the server's, the database's and the user's defaults are: nobody's operators are
+/// found in a path, nothing ends it for being idle, and what it has written is on the disk when it says so.
+const OPTIONS: &str = "-c search_path=pg_catalog -c idle_session_timeout=0 -c statement_timeout=0 \
+                       -c default_transaction_read_only=off -c default_transaction_isolation=read\\ committed \
+                       -c synchronous_commit=on";
+
+/// A control connection that can prove something.
+pub(super) struct Connected {
+    client: Client,
+    /// The task that carries its messages; it ends with this.
+    carried: AbortHandle,
+    /// Where this host stands.
+    pub vantage: Vantage,
+    server: SocketAddr,
+    /// Who it is.
+    pub user: String,
+    limit: Duration,
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.carried.abort();
+    }
+}
+
+impl Connected {
+    /// Whether it is still there, and its server one of these.
+    pub fn leads_to(&self, servers: &[SocketAddr]) -> bool {
+        !self.client.is_closed() && servers.contains(&self.server)
+    }
+
+    /// Asks one question, no longer than an answer may take.
+    ///
+    /// # Errors
+    /// As [`Question::text`] says them.
+    pub async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failed> {
+        match tokio::time::timeout(self.limit, self.client.query(sql, parameters)).await {
+            Ok(answer) => answer.map_err(Failed::Server),
+            Err(_) => Err(Failed::Silent(self.limit)),
+        }
+    }
+}
+
+/// Why a question has no answer.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// The server said no, or the connection broke.
+    Server(tokio_postgres::Error),
+    /// Nothing came in time.
+    Silent(Duration),
+}
+
+impl Failed {
+    /// Whether the server gave this reason.
+    pub fn is(&self, state: &SqlState) -> bool {
+        matches!(self, Failed::Server(error) if error.code() == Some(state))
+    }
+
+    /// In words: what the server said, with what it says to do.
+    pub fn text(&self) -> String {
+        match self {
+            Failed::Silent(limit) => format!("no answer within {limit:?} (upstream.response_timeout)"),
+            Failed::Server(error) => said(error),
+        }
+    }
+}
+
+impl From<Failed> for String {
+    fn from(failed: Failed) -> String {
+        failed.text()
+    }
+}
+
+fn said(error: &tokio_postgres::Error) -> String {
+    let Some(answer) = error.as_db_error() else {
+        let source = std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default();
+        return format!("{error}{source}");
+    };
+    let more = |what: &str, text: Option<&str>| text.map(|text| format!("; {what}{text}")).unwrap_or_default();
+    format!(
+        "the server says: {} ({}){}{}",
+        answer.message(),
+        answer.code().code(),
+        more("", answer.detail()),
+        more("hint: ", answer.hint())
+    )
+}
+
+/// Where the upstream's name leads now.
+///
+/// # Errors
+/// Where it leads nowhere, or to several servers: a proof would be of one of them, and a session may be at another.
+pub(super) async fn servers(upstream: &Upstream) -> Result<Vec<SocketAddr>, String> {
+    if upstream.socket.is_some() {
+        return Err("behind a unix socket sessions have no address to be known by: connect over TCP".to_owned());
+    }
+    let looked_up = tokio::time::timeout(upstream.connect_timeout, tokio::net::lookup_host(&*upstream.authority)).await;
+    let addresses: Vec<SocketAddr> = match looked_up {
+        Ok(Ok(addresses)) => addresses.collect(),
+        Ok(Err(error)) => return Err(format!("{} has no address: {error}", upstream.authority)),
+        Err(_) => return Err(format!("{}: no address within {:?}", upstream.authority, upstream.connect_timeout)),
+    };
+    let mut others = addresses.iter().filter(|address| !address.ip().is_loopback());
+    let first = others.next().copied();
+    if others.any(|other| Some(*other) != first) || first.is_some() && addresses.iter().any(|a| a.ip().is_loopback()) {
+        return Err(format!(
+            "{} has {} addresses, and a proof would be of one server only; give an upstream with one address",
+            upstream.authority,
+            addresses.len()
+        ));
+    }
+    Ok(addresses)
+}
+
+/// Makes the connection, and looks whether it can prove anything: whether the server sees this host where it is, and
+/// lets it see and end sessions.
+pub(super) async fn connect(upstream: &Upstream, control: &Control, slot: &ClientSlot) -> Result<Connected, String> {
+    let stream = dial(upstream, slot).await?;
+    let ends = stream.tcp_ends().ok_or("the connection has no addresses")?;
+    let (local, server) = ends.map_err(|error| format!("the connection has no addresses: {error}"))?;
+    let user = control.user.clone().unwrap_or_else(|| "epochgate".to_owned());
+    let mut config = Config::new();
+    config.user(&user).dbname(&control.database).application_name(APPLICATION_NAME).options(OPTIONS);
+    // TLS is done already, or not wanted: the library has the stream as it is.
+    config.ssl_mode(SslMode::Disable);
+    if let Some(file) = &control.password_file {
+        config.password(password(file)?.as_bytes());
+    }
+    let limit = upstream.response_timeout;
+    let logged_in = tokio::time::timeout(limit, config.connect_raw(stream, NoTls)).await;
+    let (client, messages) = match logged_in {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(error)) => return Err(format!("cannot log in as {user} to {}: {}", control.database, said(&error))),
+        Err(_) => return Err(format!("no login within {limit:?} (upstream.response_timeout)")),
+    };
+    let carried = tokio::task::spawn_local(async move {
+        if let Err(error) = messages.await {
+            tracing::debug!("the control connection has ended: {error}");
+        }
+    });
+    let abort = carried.abort_handle();
+    // The vantage is known only when the server has been asked; until then nothing is proved by it.
+    let unproved = Unproved { client, carried: abort, user, limit };
+    unproved.prove(local, server).await
+}
+
+/// A connection of which nothing is known yet.
+struct Unproved {
+    client: Client,
+    carried: AbortHandle,
+    user: String,
+    limit: Duration,
+}
+
+impl Unproved {
+    async fn prove(self, local: SocketAddr, server: SocketAddr) -> Result<Connected, String> {
+        const ABOUT: &str = "SELECT host(a.client_addr), a.client_port, \
+             pg_has_role(current_user, 'pg_read_all_stats', 'USAGE'), \
+             pg_has_role(current_user, 'pg_signal_backend', 'USAGE') \
+             FROM pg_stat_activity a WHERE a.pid = pg_backend_pid()";
+        let Unproved { client, carried, user, limit } = self;
+        let about = match tokio::time::timeout(limit, client.query_one(ABOUT, &[])).await {
+            Ok(answer) => answer.map_err(|error| said(&error)),
+            Err(_) => Err(Failed::Silent(limit).text()),
+        };
+        let vantage = about.and_then(|row| {
+            let (seen, may_see, may_end) = (client_of(&row, 0)?, column::<bool>(&row, 2)?, column::<bool>(&row, 3)?);
+            if !(may_see && may_end) {
+                return Err(format!(
+                    "{user} may not see and end other users' sessions: GRANT pg_monitor, pg_signal_backend TO \"{}\"",
+                    user.replace('"', "\"\"")
+                ));
+            }
+            let seen =
+                seen.ok_or("the server sees the control connection without an address: a proxy stands between")?;
+            Vantage::new(local, server, seen)
+        });
+        match vantage {
+            Ok(vantage) => Ok(Connected { client, carried, vantage, server, user, limit }),
+            Err(why) => {
+                carried.abort();
+                Err(why)
+            }
+        }
+    }
+}
+
+/// A column of a question of ours.
+pub(super) fn column<'a, T: tokio_postgres::types::FromSql<'a>>(row: &'a Row, at: usize) -> Result<T, String> {
+    row.try_get(at).map_err(|error| format!("the server answers in another form than PostgreSQL: {error}"))
+}
+
+/// The client of a session, in the columns `at` (its address as text) and the next (its port); `None` where it came
+/// over a unix socket, or is no client at all.
+pub(super) fn client_of(row: &Row, at: usize) -> Result<Option<SocketAddr>, String> {
+    let (ip, port): (Option<String>, Option<i32>) = (column(row, at)?, column(row, at + 1)?);
+    let Some((ip, port)) = ip.zip(port) else { return Ok(None) };
+    let ip: IpAddr = ip.parse().map_err(|_| format!("the server lists {ip:?} as an address"))?;
+    let port = u16::try_from(port).map_err(|_| format!("the server lists {port} as a port"))?;
+    Ok(Some(SocketAddr::new(ip, port)))
+}
+
+/// A stream to the server, with TLS where the upstream has it.
+async fn dial(upstream: &Upstream, slot: &ClientSlot) -> Result<Stream, String> {
+    let plain = UpstreamDial::new(upstream, ClientSlot::default());
+    let stream = plain.dial(&upstream.authority, Speaks::Sessions).await.map_err(|error| error.to_string())?;
+    if upstream.tls.is_none() {
+        return Ok(stream);
+    }
+    let side = slot.borrow().clone().ok_or("there are no certificates yet to make a TLS session with")?;
+    let limit = upstream.connect_timeout;
+    let secured = async {
+        let stream = ask_for_tls(stream).await?;
+        tls::connect(stream, &side.sessions, side.name.clone(), limit / 2).await.map_err(|error| {
+            let (_, text) = explain::explain(&error, false);
+            io::Error::new(error.kind(), text)
+        })
+    };
+    match tokio::time::timeout(limit, secured).await {
+        Ok(stream) => stream.map_err(|error| format!("no TLS session: {error}")),
+        Err(_) => Err(format!("no TLS session within {limit:?} (upstream.connect_timeout)")),
+    }
+}
+
+/// Has the server say that TLS follows. One byte is read and no more: what came with it in plain text would be taken for
+/// the beginning of the session, which refuses it.
+async fn ask_for_tls(mut stream: Stream) -> io::Result<Stream> {
+    stream.write_all(&SSL_REQUEST).await?;
+    match stream.read_u8().await? {
+        b'S' => Ok(stream),
+        b'N' => {
+            Err(io::Error::other("the server has no TLS (ssl = on in postgresql.conf), and the upstream asks for it"))
+        }
+        other => Err(io::Error::other(format!("this is no PostgreSQL server: it answers with byte {other:#04x}"))),
+    }
+}
+
+/// The password in a file, without the line's end. Read at each login, so that one that was replaced is used from the
+/// next on, and overwritten once it has been handed over.
+fn password(file: &Path) -> Result<Zeroizing<String>, String> {
+    let place = format!("upstream.control.password_file {}", file.display());
+    let bytes = std::fs::read(file).map(Zeroizing::new).map_err(|error| format!("cannot read {place}: {error}"))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{place} is not UTF-8"))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let password = line.strip_suffix('\r').unwrap_or(line);
+    if password.is_empty() { Err(format!("{place} is empty")) } else { Ok(Zeroizing::new(password.to_owned())) }
+}
