@@ -222,7 +222,7 @@ impl Session {
                     Err(malformed) => break Some(malformed),
                 }
                 if self.up.dropping {
-                    self.to_server(&bytes[from..begins], context)?;
+                    self.pass_to_server(&bytes[from..begins], context)?;
                     from = at;
                 }
                 if !self.up.rest.is_over() {
@@ -247,11 +247,11 @@ impl Session {
                             self.owed.owe(due, hidden, blocks);
                         }
                         Fate::Drop => {
-                            self.to_server(&bytes[from..at], context)?;
+                            self.pass_to_server(&bytes[from..at], context)?;
                             from = at + length;
                             self.up.dropping = true;
                             if std::mem::take(&mut self.up.discards) {
-                                self.to_server(DISCARD, context)?;
+                                self.pass_to_server(DISCARD, context)?;
                                 self.owed.owe(Due::Reply, true, false);
                             }
                         }
@@ -264,7 +264,7 @@ impl Session {
                 }
             }
         };
-        self.to_server(&bytes[from..at.max(from)], context)?;
+        self.pass_to_server(&bytes[from..at.max(from)], context)?;
         if let Some(malformed) = malformed {
             self.owed.own(refuse::plain(&malformed.to_string()));
             self.ending = true;
@@ -272,7 +272,7 @@ impl Session {
         Ok(if self.ending { bytes.len() } else { at })
     }
 
-    fn to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+    fn pass_to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
