@@ -12,7 +12,7 @@ ENV := . .tools/env &&
 .PHONY: help demo test fuzz model simulate soak soak-databases planted drivers bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: ## the whole story in ten seconds, in one process, on the embedded coordinator
 	@tools/fetch protoc
