@@ -126,6 +126,7 @@ pub fn play(plan: &Plan) -> Tally {
         tally.count("stalled", 1);
     }
     tally.count("violations", verdict.violations.len() as u64);
+    tally.count("out of order", u64::from(verdict.broken().contains(&Invariant::Order)));
     tally.count("complaints", complaints.len() as u64);
     if plan.without.is_empty() && (!verdict.is_good() || !complaints.is_empty()) {
         let text = format!("{verdict}\n{}", complaints.join("\n"));
