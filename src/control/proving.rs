@@ -77,7 +77,7 @@ impl Control {
         }
         let resource = &self.gates.get(gate).name.resource;
         match &result {
-            Ok(Proof { ended, prepared, in_target }) => {
+            Ok(Proof { ended, prepared, in_target, .. }) => {
                 tracing::info!(%resource, %epoch, ended, prepared, in_target, "the target has nothing older that can take effect");
                 let in_target = *in_target;
                 self.gates.note_in_target(gate, in_target);
