@@ -17,6 +17,10 @@ use crate::world::World;
 struct Took {
     /// Until the guard refuses everything older.
     fenced: Duration,
+    /// Until the target was seen to have nothing older that could take effect.
+    drained: Duration,
+    /// Until the gate is open.
+    opened: Duration,
     /// Until it lets the first session of the new term in.
     admitted: Duration,
     /// Until a client of the new leader knows that its transaction is committed.
@@ -45,8 +49,8 @@ fn run(world: &mut World, number: usize) -> Took {
 
     let at = first_write(world.stamps[new].address, &of_new);
     let elected = moment(&world.stamps[new], before, |event| event["event"] == "elected" && event["own"] == true);
-    let fenced = moment(&world.guard, before, |event| event["event"] == "fenced");
-    let admitted = moment(&world.guard, before, |event| event["event"] == "admitted");
+    let at_guard = |what: &str| moment(&world.guard, before, |event| event["event"] == what);
+    let [fenced, drained, opened, admitted] = ["fenced", "drained", "opened", "admitted"].map(at_guard);
     let by = world.guard.status()["resources"][0]["last_handoff"]["by"].clone();
     assert_ne!(by, "time", "what the old one had open was seen to be over");
 
@@ -59,7 +63,13 @@ fn run(world: &mut World, number: usize) -> Took {
     assert_eq!(leader_of(world, &of_new), format!("#{of_new}#"), "the row is the new leader's");
     eventually("the old one knows", LONG, || !world.stamps[old].leads());
     let since = |later: u64| Duration::from_nanos(later.saturating_sub(elected));
-    Took { fenced: since(fenced), admitted: since(admitted), committed: since(at) }
+    Took {
+        fenced: since(fenced),
+        drained: since(drained),
+        opened: since(opened),
+        admitted: since(admitted),
+        committed: since(at),
+    }
 }
 
 /// Whose the row is, by the database itself.
@@ -102,9 +112,12 @@ fn row(what: &str, mut spans: Vec<Duration>) -> String {
 fn print(took: &[Took]) {
     println!("From the election to, in ms, over {} runs:\n", took.len());
     println!("| | min | median | p95 | max |\n|---|---:|---:|---:|---:|");
-    println!("{}", row("everything older is refused", took.iter().map(|took| took.fenced).collect()));
-    println!("{}", row("the first write of the new term is let in", took.iter().map(|took| took.admitted).collect()));
-    println!("{}", row("its client knows that it is committed", took.iter().map(|took| took.committed).collect()));
+    let show = |what: &str, of: fn(&Took) -> Duration| println!("{}", row(what, took.iter().map(of).collect()));
+    show("everything older is refused", |took| took.fenced);
+    show("the database has nothing older that could take effect", |took| took.drained);
+    show("the gate is open", |took| took.opened);
+    show("the first session of the new term is let in", |took| took.admitted);
+    show("its client knows that its transaction is committed", |took| took.committed);
 }
 
 #[test]
