@@ -87,7 +87,7 @@ fn psql_with(address: SocketAddr, options: &str, sql: &str) -> Result<String, St
 fn refusal(of: &Sidecar) -> Value {
     eventually_some("a refusal is in the audit log", LONG, || {
         let text = fs::read_to_string(of.config().with_file_name("audit.jsonl")).unwrap_or_default();
-        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
         records.rfind(|record| record["event"] == "refused")
     })
 }
