@@ -185,6 +185,19 @@ fn an_old_stamp_and_none_are_refused_with_nothing_sent() {
 }
 
 #[test]
+fn a_client_that_waits_for_the_server_to_speak_first_is_refused_or_served() {
+    let server = Mariadb::start();
+    let world = World::before(server.address);
+    assert!(mariadb(world.guard.address, "SELECT 1").is_err());
+    assert_eq!(refusal(&world.guard)["reason"], "stamp_required");
+    drop(world);
+
+    let world = World::with(server.address, |guard| guard.listener("mode: audit"), |stamp| stamp);
+    assert_eq!(mariadb(world.guard.address, "SELECT 1").as_deref(), Ok("1"));
+    assert_eq!(mariadb(world.a.address, "SELECT 2").as_deref(), Ok("2"));
+}
+
+#[test]
 fn each_side_may_end_alone() {
     let (target, _) = listener_that_answers();
     let world = World::before(target);

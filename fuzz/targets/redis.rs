@@ -22,8 +22,11 @@ const WORDS: &[&str] = &[
     "*2147483647\r\n",
 ];
 
+/// A command: where it begins, and its words.
+type Found = (usize, Vec<Vec<u8>>);
+
 /// Commands one after the other: where each begins, with its words; and whether it ended with what is no request.
-fn commands(bytes: &[u8]) -> (Vec<(usize, Vec<Vec<u8>>)>, usize, bool) {
+fn commands(bytes: &[u8]) -> (Vec<Found>, usize, bool) {
     let (mut found, mut at) = (Vec::new(), 0);
     loop {
         match front(&bytes[at..]) {

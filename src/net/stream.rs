@@ -145,24 +145,24 @@ impl Stream {
         if let (Kind::Tcp(socket), true) = (&self.kind, self.ahead.is_none()) {
             return socket.peek(bytes).await;
         }
-        let ahead = self.ahead.get_or_insert_default();
-        if ahead.0.len() < bytes.len() {
+        let known = self.ahead.as_ref().map_or(0, |ahead| ahead.0.len());
+        if known < bytes.len() {
             let mut more = [0; 64];
-            let space = (bytes.len() - ahead.0.len()).min(more.len());
+            let space = (bytes.len() - known).min(more.len());
             let mut space = ReadBuf::new(&mut more[..space]);
-            let waiting = !ahead.0.is_empty();
             std::future::poll_fn(|context| match self.kind.io().poll_read(context, &mut space) {
-                Poll::Pending if waiting => Poll::Ready(Ok(())),
+                Poll::Pending if known > 0 => Poll::Ready(Ok(())),
                 polled => polled,
             })
             .await?;
-            ahead.0.extend(space.filled());
+            // Not before: nothing read ahead, where this is given up, would be read as the stream's end.
+            if !space.filled().is_empty() {
+                self.ahead.get_or_insert_default().0.extend(space.filled());
+            }
         }
+        let Some(ahead) = &self.ahead else { return Ok(0) };
         let there = ahead.0.len().min(bytes.len());
         bytes[..there].copy_from_slice(&ahead.0[..there]);
-        if there == 0 {
-            self.ahead = None;
-        }
         Ok(there)
     }
 
@@ -311,6 +311,17 @@ mod tests {
         let address = listener.local_addr().expect("address");
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
         (Stream::tcp(near.expect("connect")).expect("options"), far.expect("accept").0)
+    }
+
+    #[tokio::test]
+    async fn a_look_that_is_given_up_leaves_no_end_behind() {
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut near = Stream::other(near);
+        let mut first = [0; 4];
+        assert!(futures_util::FutureExt::now_or_never(near.look(&mut first)).is_none());
+        far.write_all(b"word").await.expect("write");
+        let mut got = [0; 4];
+        assert_eq!(near.read(&mut got).await.expect("read"), 4);
     }
 
     #[tokio::test]

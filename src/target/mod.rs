@@ -18,8 +18,8 @@
 //!   it: with a proxy or a translation of addresses between, there is no proof, and the error says so.
 //! - Nothing of a client leaves for the target before the target lists the session (for PostgreSQL: before the first
 //!   `ReadyForQuery`). So what is not listed has done nothing.
-//! - A predecessor of the guard had the same address. One that stood elsewhere (a state directory that has moved with
-//!   its volume) may have sessions that are not recognised: `docs/databases.md` says what to do then.
+//! - A predecessor of the guard had the same address. Whether it had is remembered ([`home`]); where it had not, there is no
+//!   proof until the quarantine has passed.
 
 pub mod home;
 pub mod orphans;

@@ -23,6 +23,11 @@ const LOG_EVERY: Duration = Duration::from_secs(5);
 /// A listener that ends, or is replaced, waits no longer for a client that has not agreed on TLS.
 const LAST_SESSION: Duration = Duration::from_secs(1);
 
+/// With `tcp`, so long is a header waited for from a client that has said nothing: the server may speak first there, and then a
+/// client without a header waits for it. A stamp, or a load balancer, sends its header at once; one whose comes later is refused
+/// as any that has none.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What a TLS session begins with: a record of the handshake (RFC 8446 5.1).
 const HANDSHAKE: u8 = 0x16;
 
@@ -115,11 +120,14 @@ impl Greeting<'_> {
                 }
             }
         }
-        let required = self.served.proxy.as_ref().is_some_and(|proxy| proxy.required);
-        if required && !announced {
+        if self.requires_header() && !announced {
             return Err(Unfit::Header(io::Error::other("there is none, and proxy_protocol.required is set")));
         }
         Ok((stream, self))
+    }
+
+    fn requires_header(&self) -> bool {
+        self.served.proxy.as_ref().is_some_and(|proxy| proxy.required)
     }
 
     fn trusts_address(&self) -> bool {
@@ -131,6 +139,9 @@ impl Greeting<'_> {
 
     /// Whether there was a header.
     async fn take_header(&mut self, stream: &mut Stream) -> Result<bool, Unfit> {
+        if self.served.speaks == Protocol::Tcp && !self.requires_header() && is_silent(stream).await? {
+            return Ok(false);
+        }
         let Some(ProxyHeader { source, stamp }) = proxy_header::take(stream).await.map_err(Unfit::Header)? else {
             return Ok(false);
         };
@@ -142,6 +153,14 @@ impl Greeting<'_> {
         }
         self.stamp = stamp.or(self.stamp.take());
         Ok(true)
+    }
+}
+
+/// Whether nothing comes of it: it waits to be spoken to.
+async fn is_silent(stream: &mut Stream) -> Result<bool, Unfit> {
+    match timeout(SILENCE, stream.look(&mut [0])).await {
+        Ok(seen) => seen.map(|_| false).map_err(Unfit::Header),
+        Err(_) => Ok(true),
     }
 }
 

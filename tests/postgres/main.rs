@@ -3,6 +3,8 @@
 //!
 //! Real processes: etcd, PostgreSQL, a guard, stamps; psql, pgbench, pg_recvlogical.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -85,8 +87,8 @@ fn psql_with(address: SocketAddr, options: &str, sql: &str) -> Result<String, St
 fn refusal(of: &Sidecar) -> Value {
     eventually_some("a refusal is in the audit log", LONG, || {
         let text = fs::read_to_string(of.config().with_file_name("audit.jsonl")).unwrap_or_default();
-        let records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        records.filter(|record| record["event"] == "refused").last()
+        let mut records = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        records.rfind(|record| record["event"] == "refused")
     })
 }
 

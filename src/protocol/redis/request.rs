@@ -377,8 +377,10 @@ mod tests {
 
     use super::*;
 
+    type Words = Vec<Vec<u8>>;
+
     /// The words of each command, as far as they are looked at, and the bytes that were taken.
-    fn read(bytes: &[u8]) -> Result<(Vec<Vec<Vec<u8>>>, usize), Malformed> {
+    fn read(bytes: &[u8]) -> Result<(Vec<Words>, usize), Malformed> {
         let (mut commands, mut at) = (Vec::new(), 0);
         loop {
             match front(&bytes[at..])? {

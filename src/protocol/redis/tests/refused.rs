@@ -116,7 +116,7 @@ fn a_held_write_waits_and_what_is_behind_it_too() {
         client.send(SET).await;
         until("asked", || world.role.asked.borrow().len() == 3).await;
         release.send(Err(stale())).expect("it waits");
-        client.gets(&format!("+OK\r\n")).await;
+        client.gets("+OK\r\n").await;
         server.send("$1\r\nb\r\n").await;
         client.gets(&format!("$1\r\nb\r\n{READONLY}")).await;
     });
