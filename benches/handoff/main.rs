@@ -9,9 +9,12 @@
 //! - The bare loop: one etcd transaction of an election's size and one `pwrite` with `fdatasync`, in the same run,
 //!   against the same etcd, on the same disk, between the handoffs.
 //! - 1,000 resources of one writer at once: at its start, and when another takes them over.
+//! - A PostgreSQL, with a transaction or a statement of the old leader under way (`ONLY=postgres`).
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../../tests/support/mod.rs"]
 mod support;
+
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,14 +39,29 @@ const RESOURCES: usize = 1000;
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 
 fn main() {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let only = variable("EPOCHGATE_BENCH_ONLY");
+    let runs = variable("EPOCHGATE_BENCH_RUNS").map(|runs| runs.parse().expect("EPOCHGATE_BENCH_RUNS is a number"));
+    let has = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if has("http") {
+        let folder = on_a_disk();
+        let data = folder.path().join("etcd").display().to_string();
+        let options = etcd::Options { flags: vec!["--data-dir".into(), data], ..etcd::Options::default() };
+        let scene = Scene::etcd_in(folder, &options);
+        handoffs(&scene);
+        many_resources(&scene);
+    }
+    if has("postgres") {
+        postgres::run(on_a_disk(), runs);
+    }
+}
+
+/// A folder for what is synced.
+fn on_a_disk() -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build's own folder can be written");
     let kind = rustix::fs::statfs(folder.path()).expect("it was just made").f_type;
     assert_ne!(kind, 0x0102_1994, "{} is in memory: build on a disk", folder.path().display());
-    let data = folder.path().join("etcd").display().to_string();
-    let options = etcd::Options { flags: vec!["--data-dir".into(), data], ..etcd::Options::default() };
-    let scene = Scene::etcd_in(folder, &options);
-    handoffs(&scene);
-    many_resources(&scene);
+    folder
 }
 
 fn handoffs(scene: &Scene) {
