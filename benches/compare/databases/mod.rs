@@ -20,7 +20,7 @@ use crate::measure;
 use crate::pin;
 use crate::running::{Running, Wrap};
 use crate::support::haproxy::Haproxy;
-use crate::support::process::{LONG, Launch};
+use crate::support::process::{LONG, Launch, find_program};
 use crate::support::scene::{Node, Scene};
 use copying::Copying;
 
@@ -47,19 +47,29 @@ pub const PARTS: [&str; 4] = ["postgres", "redis", "tcp", "in_target"];
 /// Runs those that are wanted; the tables.
 pub fn run(plan: &Plan, folder: &Path, cores: [&[usize]; 2], board: &mut Board) -> String {
     let mut tables = String::new();
-    if plan.has("postgres") {
+    let postgres = ["postgres", "initdb", "psql", "pgbench"];
+    if plan.has("postgres") && are_there("postgres", &[&postgres[..], &["pgbouncer", "haproxy"]].concat(), board) {
         tables.push_str(&postgres::run(plan, cores, board));
     }
-    if plan.has("redis") {
+    if plan.has("redis") && are_there("redis", &["redis-server", "redis-cli", "redis-benchmark", "haproxy"], board) {
         tables.push_str(&redis::run(plan, &folder.join("redis"), cores, board));
     }
-    if plan.has("tcp") {
+    if plan.has("tcp") && are_there("tcp", &["haproxy"], board) {
         tables.push_str(&stream::run(plan, cores, board));
     }
-    if plan.has("in_target") {
+    if plan.has("in_target") && are_there("in_target", &postgres, board) {
         tables.push_str(&in_target::run(plan, cores[1], board));
     }
     tables
+}
+
+/// Whether a part has all the programs that it needs; says which it has not.
+fn are_there(part: &str, programs: &[&str], board: &mut Board) -> bool {
+    let missing: Vec<&str> = programs.iter().copied().filter(|program| find_program(program).is_none()).collect();
+    if !missing.is_empty() {
+        board.note(format!("{part}: left out, without {}", missing.join(", ")));
+    }
+    missing.is_empty()
 }
 
 /// One way to a server.
