@@ -74,7 +74,7 @@ fn tables(plan: &Plan, copies: usize, board: &Board) -> String {
     let both = |what: &str, unit: &str, digits| {
         let heading = |measure: &str| format!("{what}, {measure}");
         let cpu = column("cpu", what, &heading(&format!("CPU of a {unit}, µs")), digits);
-        [cpu, column("rate", what, &heading(&format!("{unit}s a second")), 0)]
+        [cpu, column("rate", what, &heading("a second"), 0)]
     };
     let transactions: Vec<Column> = SCRIPTS.iter().flat_map(|(what, _)| both(what, "transaction", 1)).collect();
     let bulk: Vec<Column> = COPIES.iter().flat_map(|what| both(what, "MiB", 0)).collect();
