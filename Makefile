@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz model simulate soak planted bench bench-handoff build reproduce sbom check tools
+.PHONY: help demo test fuzz model simulate soak planted drivers bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,11 @@ fuzz: ## FUZZ=60s for every parser of what others wrote; `make test` has a short
 planted: ## plants bugs in a copy of the tree and sees that a test finds each: an hour or two (BUGS="name name", TESTS="lib crashes": only those; TESTS=simulation: by which of its first 1000 seeds)
 	@tools/fetch
 	@$(ENV) PLANTED_ONLY="$(BUGS)" PLANTED_TESTS="$(TESTS)" $(CARGO) test --locked --test planted -- --ignored --nocapture
+
+drivers: ## what common drivers of PostgreSQL and Redis do at a failover; needs python3, node, and maven for JDBC (NAMES="asyncpg jdbc": only these)
+	@tools/fetch
+	@$(ENV) $(CARGO) build --locked
+	@BINARY="$(TARGET)/debug/epochgate" tests/drivers/run.sh $(NAMES)
 
 model: ## the larger worlds of the model too, and the shortest run to each violation: half an hour
 	@tools/fetch protoc

@@ -239,6 +239,7 @@ impl Instance {
         };
         let clock = Arc::clone(&world.clock);
         let (last_events, last_clock) = (events.clone(), Arc::clone(&clock));
+        let provers = provers::provers(&config, &trust, &floors.memory);
         let setup = control::Setup {
             config: Arc::clone(&config),
             store,
@@ -251,7 +252,7 @@ impl Instance {
             door: floors.door,
             floors: floors.writer,
             gates: names,
-            provers: provers::provers(&config, &trust),
+            provers,
             addresses: listening.iter().map(|(name, address)| (Arc::clone(name), address.to_string())).collect(),
             workers,
             from_workers,

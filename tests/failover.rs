@@ -8,13 +8,13 @@ mod support;
 
 use std::fs;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use support::client::Connection;
 use support::etcd::Etcd;
 use support::history;
 use support::nginx::Nginx;
-use support::process::{LONG, Launch, eventually};
+use support::process::{LONG, eventually};
 use support::sidecar::{Setup, Sidecar, TTL, assert_refused, epoch_of, etcd, guard, stamp};
 
 const PATH: &str = "/orders/latest";
@@ -142,35 +142,6 @@ fn an_upload_that_was_under_way_is_cut_and_its_client_is_told_that_nobody_knows(
     eventually("nginx has dropped what it had of it", LONG, || !has_bytes(&arriving));
     world.assert_bytes_of_b();
     world.assert_rules_kept();
-}
-
-#[test]
-fn the_example_shows_it() {
-    show("--config", &[]);
-}
-
-#[test]
-fn the_example_shows_it_over_mtls() {
-    show("--mtls", &["403 identity_refused (not_applied)", "40 writes over two new certificates"]);
-}
-
-#[track_caller]
-fn show(how: &str, more: &[&str]) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/http-two-writers/run.sh");
-    let mut example = Launch::program("bash")
-        .named("run.sh")
-        .arg(&script)
-        .arg(how)
-        .env("BINARY", env!("CARGO_BIN_EXE_epochgate"))
-        .start();
-    let ended = example.wait(Duration::from_secs(300));
-    let told = example.stdout();
-    assert!(ended.success(), "{ended}:\n{told}{}", example.stderr());
-    for line in ["421 ", "412 stale_epoch (not_applied)", "502 fenced_in_flight (unknown)"].iter().chain(more) {
-        assert!(told.contains(line), "no `{line}` in:\n{told}");
-    }
-    assert!(told.ends_with("No write of A was applied after B's.\n"), "{told}");
-    assert_eq!(example.stderr(), "", "what it says on the side is noise");
 }
 
 /// Whether any file in this folder, at any depth, has a byte.

@@ -65,9 +65,9 @@ fn refusals(of: &Sidecar) -> Vec<Value> {
 
 /// Connects, sends these bytes, and returns what comes until the other side ends the connection.
 fn exchange(with: SocketAddr, bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
-    let mut connection = TcpStream::connect(with).unwrap();
-    connection.set_read_timeout(Some(LONG)).unwrap();
-    let own = connection.local_addr().unwrap();
+    let mut connection = TcpStream::connect(with).expect("it listens");
+    connection.set_read_timeout(Some(LONG)).expect("a limit can be set");
+    let own = connection.local_addr().expect("it is connected");
     // It may be ended before all was sent.
     let _ = connection.write_all(bytes);
     let mut answer = Vec::new();
@@ -81,7 +81,7 @@ fn exchange(with: SocketAddr, bytes: &[u8]) -> (SocketAddr, Vec<u8>) {
 /// A PROXY protocol header of version 2 with this stamp, written here by hand: no address, and one field of type 0xE7.
 fn header(stamp: &str) -> Vec<u8> {
     let mut header = b"\r\n\r\n\0\r\nQUIT\n\x20\x00".to_vec();
-    let length = u16::try_from(stamp.len()).unwrap();
+    let length = u16::try_from(stamp.len()).expect("a stamp is short");
     header.extend((length + 3).to_be_bytes());
     header.push(0xE7);
     header.extend(length.to_be_bytes());
@@ -228,12 +228,12 @@ fn the_header_of_somebody_else_is_not_believed() {
 
 /// Sends all, ends its side, and returns the answer.
 fn half_closed(with: SocketAddr, bytes: &[u8]) -> String {
-    let mut connection = TcpStream::connect(with).unwrap();
-    connection.set_read_timeout(Some(LONG)).unwrap();
-    connection.write_all(bytes).unwrap();
-    connection.shutdown(Shutdown::Write).unwrap();
+    let mut connection = TcpStream::connect(with).expect("it listens");
+    connection.set_read_timeout(Some(LONG)).expect("a limit can be set");
+    connection.write_all(bytes).expect("it takes all");
+    connection.shutdown(Shutdown::Write).expect("it is connected");
     let mut answer = String::new();
-    connection.read_to_string(&mut answer).unwrap();
+    connection.read_to_string(&mut answer).expect("it answers in text");
     answer
 }
 
@@ -242,8 +242,8 @@ type Heard = std::sync::Arc<std::sync::Mutex<Vec<usize>>>;
 
 /// A target that counts what it gets until its client has ended, and answers only then.
 fn listener_that_answers() -> (SocketAddr, Heard) {
-    let listener = TcpListener::bind(ports::free_address()).unwrap();
-    let (address, heard) = (listener.local_addr().unwrap(), Heard::default());
+    let listener = TcpListener::bind(ports::free_address()).expect("it was free");
+    let (address, heard) = (listener.local_addr().expect("it listens"), Heard::default());
     let keep = heard.clone();
     thread::spawn(move || {
         for mut connection in listener.incoming().map_while(Result::ok) {
@@ -251,7 +251,7 @@ fn listener_that_answers() -> (SocketAddr, Heard) {
             thread::spawn(move || {
                 let mut all = Vec::new();
                 if connection.read_to_end(&mut all).is_ok() {
-                    heard.lock().unwrap().push(all.len());
+                    heard.lock().expect("nobody panics with it").push(all.len());
                     thread::sleep(Duration::from_millis(50));
                     let _ = connection.write_all(format!("{} bytes", all.len()).as_bytes());
                 }

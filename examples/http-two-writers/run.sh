@@ -10,7 +10,6 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-top=$(cd "$here/../.." && pwd)
 ttl=2
 path=orders/latest
 from_files=no
@@ -22,79 +21,8 @@ case ${1:-} in
   *) sed -n '2,9s/^# \{0,1\}//p' "${BASH_SOURCE[0]}"; exit 2 ;;
 esac
 
-# ---- what runs, and that it ends ------------------------------------------------------------------------------------
-
-work=$(mktemp -d)
-declare -A pids=()
-ok=no
-
-cleanup() {
-  local name
-  for name in "${!pids[@]}"; do
-    # A stopped process takes no SIGTERM.
-    kill -CONT "${pids[$name]}" 2>/dev/null || true
-    kill -TERM "${pids[$name]}" 2>/dev/null || true
-  done
-  for name in "${!pids[@]}"; do
-    for _ in {1..30}; do
-      kill -0 "${pids[$name]}" 2>/dev/null || continue 2
-      sleep 0.1
-    done
-    kill -KILL "${pids[$name]}" 2>/dev/null || true
-  done
-  if [[ $ok == yes && -z ${KEEP:-} ]]; then rm -rf "$work"; else echo "logs: $work"; fi
-}
-trap cleanup EXIT
-trap 'exit 130' INT TERM
-
-start() {
-  local name=$1
-  shift
-  "$@" >"$work/$name.log" 2>&1 </dev/null &
-  pids[$name]=$!
-}
-
-wrong() {
-  echo "  × $*"
-  for log in "$work"/*.log; do
-    echo "---- the end of ${log##*/}"
-    tail -n 15 "$log"
-  done
-  exit 1
-}
-
-nobody_died() {
-  local name
-  for name in "${!pids[@]}"; do
-    [[ $name == upload ]] || kill -0 "${pids[$name]}" 2>/dev/null || wrong "$name has ended"
-  done
-}
-
-# Waits until a command succeeds: within SECONDS seconds, WHAT.
-await() {
-  local limit=$1 what=$2 began=$SECONDS
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    nobody_died
-    ((SECONDS - began < limit)) || wrong "not within $limit s: $what"
-    sleep 0.1
-  done
-}
-
-# Sets the variable of that name to a free address.
-declare -A taken=()
-free_address() {
-  local -n address=$1
-  local port
-  while :; do
-    port=$((10000 + RANDOM % 20000))
-    [[ -z ${taken[$port]:-} ]] || continue
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
-  done
-  taken[$port]=1
-  # shellcheck disable=SC2034 # it is the caller's
-  address=127.0.0.1:$port
-}
+# shellcheck source=examples/common.sh
+. "$here/../common.sh"
 
 # ---- what is asked and checked --------------------------------------------------------------------------------------
 
@@ -121,43 +49,27 @@ expect_refusal() {
 }
 
 expect_bytes_of_b() {
-  curl -sS -o "$work/stored" "http://$nginx/$path"
+  curl -sS -o "$work/stored" "http://$target/$path"
   cmp -s "$work/stored" "$work/from-b" || wrong "the file does not hold B's bytes"
   echo "  ✓ the file holds B's bytes"
 }
 
-answers() { curl -sSf -o /dev/null "$1"; }
-leads() { answers "http://$1/leader?resource=orders"; }
-
 # ---- the world ------------------------------------------------------------------------------------------------------
 
-# shellcheck disable=SC1091 # written by tools/fetch
-[[ ! -f $top/.tools/env ]] || . "$top/.tools/env"
-PATH=$PATH:/usr/sbin
-binary=${BINARY:-$top/target/debug/epochgate}
-for tool in etcd nginx curl "$binary"; do
-  command -v "$tool" >/dev/null || { echo "$tool is missing: \`make tools\` and \`cargo build\` in $top first"; exit 69; }
-done
-
-etcd='' peer='' nginx='' guard='' a='' b='' guard_admin='' a_admin='' b_admin=''
-for role in etcd peer nginx guard a b guard_admin a_admin b_admin; do free_address "$role"; done
+need nginx
+etcd='' peer='' target='' guard='' a='' b='' guard_admin='' a_admin='' b_admin=''
+free_addresses etcd peer target guard a b guard_admin a_admin b_admin
 url=http://$etcd
 
 echo "1. etcd, nginx, a guard in front of nginx, and writer A with its sidecar"
-start etcd etcd --data-dir "$work/etcd" --listen-client-urls "$url" --advertise-client-urls "$url" \
-  --listen-peer-urls "http://$peer" --initial-advertise-peer-urls "http://$peer" --initial-cluster "default=http://$peer"
+start_etcd
 mkdir -p "$work/nginx/files"
-sed "s/@LISTEN@/$nginx/" "$here/nginx.conf" >"$work/nginx/nginx.conf"
+sed "s/@LISTEN@/$target/" "$here/nginx.conf" >"$work/nginx/nginx.conf"
 start nginx nginx -e stderr -p "$work/nginx/" -c "$work/nginx/nginx.conf"
-await 30 "etcd is healthy" answers "$url/health"
-await 30 "nginx listens" curl -sS "http://$nginx/"
+await 30 "nginx listens" curl -sS "http://$target/"
 
 if [[ $from_files == yes ]]; then
-  for name in guard orders-a orders-b; do
-    sed -e "s/127.0.0.1:2379/$etcd/; s/127.0.0.1:9000/$nginx/; s/127.0.0.1:8080/$guard/; s/127.0.0.1:8081/$a/" \
-      -e "s/127.0.0.1:8082/$b/; s/127.0.0.1:9464/$guard_admin/; s/127.0.0.1:9465/$a_admin/" \
-      -e "s/127.0.0.1:9466/$b_admin/; s|\./state|$work/state|" "$here/$name.yaml" >"$work/$name.yaml"
-  done
+  write_configs 9000 8080 8081 8082
   if [[ $mtls == yes ]]; then
     "$binary" cert --dir "$work/pki" guard --san 127.0.0.1 >"$work/cert.log"
     "$binary" cert --dir "$work/pki" orders-a orders-b >>"$work/cert.log"
@@ -174,7 +86,7 @@ if [[ $from_files == yes ]]; then
 else
   common=(--resource orders --etcd "$url" --lease-ttl "${ttl}s")
   run_guard() {
-    start guard "$binary" guard --id guard --listen "$guard" --upstream "http://$nginx" "${common[@]}" \
+    start guard "$binary" guard --id guard --listen "$guard" --upstream "http://$target" "${common[@]}" \
       --state-dir "$work/state/guard" --admin "$guard_admin"
   }
   run_stamp() {
@@ -203,7 +115,7 @@ echo "2. A begins a slow upload to the same file; then A's sidecar is stopped (S
 head -c 16777216 /dev/zero | tr '\0' A >"$work/slow-upload"
 request slow -T "$work/slow-upload" -H 'Expect:' --limit-rate 20k "http://$a/$path" &
 slow=$!
-pids[upload]=$slow
+pids[upload]=$slow may_end[upload]=yes
 upload_is_at_nginx() { [[ -n $(find "$work/nginx/body_temp" -type f -size +0) ]]; }
 await 30 "the upload reaches nginx" upload_is_at_nginx
 kill -STOP "${pids[orders-a]}"

@@ -6,9 +6,9 @@
 //! | [`requests`] | from clients: paths and rules, heads from one hop to the next |
 //! | [`wire`] | from clients: HTTP/1 messages as bytes, through the whole proxy |
 //! | [`streams`] | from clients: HTTP/2 requests, through the whole proxy to HTTP/1.1 |
-//! | [`postgres`] | from clients and servers: PostgreSQL's startup messages, and what passes in a session |
-//! | [`sessions`] | from clients and sidecars: what a session begins with |
 //! | [`redis`] | from clients and servers: Redis' requests and replies |
+//! | [`sessions`] | from clients and sidecars: what a session begins with |
+//! | [`postgres`] | from clients and servers: PostgreSQL's startup messages, and what passes in a session |
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |

@@ -39,7 +39,7 @@ Example:
   epochgate sql postgres --resource orders --tables orders,audit.order_log --role app | psql -v ON_ERROR_STOP=1 shop")]
 struct PostgresArgs {
     /// The resource that the tables belong to
-    #[arg(long, value_name = "RESOURCE")]
+    #[arg(long, env = "EPOCHGATE_RESOURCE", value_name = "RESOURCE")]
     resource: Resource,
 
     /// The tables, as name or schema.name; their partitions and children too
@@ -63,12 +63,15 @@ struct PostgresArgs {
     drop: bool,
 }
 
+/// What the bodies of the functions stand between: a name with it would end one.
+const QUOTE: &str = "$epochgate$";
+
 fn is_name(text: &str) -> Result<String, String> {
     // More than 63 bytes PostgreSQL cuts off, and then it is another name.
-    if (1..=63).contains(&text.len()) && !text.contains(char::is_control) {
+    if (1..=63).contains(&text.len()) && !text.contains(char::is_control) && !text.contains(QUOTE) {
         return Ok(text.to_owned());
     }
-    Err("a name of PostgreSQL has 1 to 63 bytes".to_owned())
+    Err("a name of PostgreSQL has 1 to 63 bytes, without control characters (and here without $epochgate$)".to_owned())
 }
 
 /// Prints it.

@@ -227,7 +227,11 @@ impl Control {
             protocol: listener.protocol.as_str().into(),
             listen: bound.unwrap_or_else(|| listener.listen.to_string()).into(),
             mode: guard.map(|guard| guard.mode.as_str().into()),
-            level: guard.map(|guard| if guard.mode == Mode::Audit { "not_proven".into() } else { "proxy".into() }),
+            level: guard.map(|guard| match guard.mode {
+                Mode::Audit => "not_proven".into(),
+                Mode::Enforce if self.gates.is_in_target(&listener.name) => "in-target".into(),
+                Mode::Enforce => "proxy".into(),
+            }),
             upstream: Arc::clone(&listener.upstream.url),
             connections: 0,
         }

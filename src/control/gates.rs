@@ -30,6 +30,8 @@ pub struct GateState {
     pub(super) has_proof: bool,
     /// Why the proof of this epoch's handoff could not be had when it was last asked for.
     pub(super) proof_error: Option<(Epoch, Arc<str>)>,
+    /// Whether the target itself refuses what is older, as the last proof found it.
+    pub(super) in_target: bool,
     closes: bool,
     pub(super) shared: bool,
     times: Times,
@@ -126,6 +128,16 @@ impl Gates {
 
     pub(super) fn note_action_error(&mut self, gate: GateId, error: Option<(Epoch, Arc<str>)>) {
         self.all[gate.0].action_error = error;
+    }
+
+    pub(super) fn note_in_target(&mut self, gate: GateId, in_target: bool) {
+        self.all[gate.0].in_target = in_target;
+    }
+
+    /// Whether the target itself refuses what is older, for every resource of a listener.
+    pub(super) fn is_in_target(&self, listener: &str) -> bool {
+        let mut own = self.all.iter().filter(|state| *state.name.listener == *listener).peekable();
+        own.peek().is_some() && own.all(|state| state.in_target)
     }
 
     pub(super) fn note_proof_error(&mut self, gate: GateId, error: Option<(Epoch, Arc<str>)>) {
@@ -228,6 +240,7 @@ impl GateState {
             action_error: None,
             has_proof,
             proof_error: None,
+            in_target: false,
             times: Times::default(),
             wakes: None,
         }

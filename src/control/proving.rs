@@ -77,8 +77,10 @@ impl Control {
         }
         let resource = &self.gates.get(gate).name.resource;
         match &result {
-            Ok(Proof { ended, prepared, in_target }) => {
+            Ok(Proof { ended, prepared, in_target, .. }) => {
                 tracing::info!(%resource, %epoch, ended, prepared, in_target, "the target has nothing older that can take effect");
+                let in_target = *in_target;
+                self.gates.note_in_target(gate, in_target);
             }
             Err(why) if self.gates.get(gate).proof_error.as_ref().is_none_or(|(_, before)| **before != **why) => {
                 tracing::error!(%resource, %epoch, %why, "the target cannot be asked whether anything older runs: the gate stays shut");

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | here | [`Prover`]: what control asks, and what it gets |
 //! | [`redis`] | the proof at Redis |
+//! | [`home`] | from where a door has looked, remembered: a predecessor may have stood elsewhere |
 //! | [`orphans`] | which sessions of a server have no socket on this host any more: whatever the protocol |
 //! | [`postgres`] | the proof at a PostgreSQL server, and the in-target level |
 //!
@@ -20,6 +21,7 @@
 //! - A predecessor of the guard had the same address. One that stood elsewhere (a state directory that has moved with
 //!   its volume) may have sessions that are not recognised: `docs/databases.md` says what to do then.
 
+pub mod home;
 pub mod orphans;
 pub mod postgres;
 pub mod redis;
@@ -38,6 +40,8 @@ pub struct Proof {
     pub prepared: usize,
     /// Whether the target itself now refuses everything older (the in-target level).
     pub in_target: bool,
+    /// The address of this host that sessions were known by.
+    pub from: Option<std::net::IpAddr>,
 }
 
 /// A proof in the making. An error says why there is none, where, and what to do.

@@ -57,6 +57,11 @@ impl Vantage {
         ))
     }
 
+    /// The address of this host.
+    pub fn local(&self) -> IpAddr {
+        self.local.ip()
+    }
+
     /// Whether a session of that client comes from this host.
     pub fn is_own(&self, client: SocketAddr) -> bool {
         let (own, ip) = (self.local.ip(), canonical(client).ip());

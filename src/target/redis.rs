@@ -78,7 +78,7 @@ impl RedisProver {
                 known.iter().filter_map(|row| Some(Listed { client: row.address?, order: row.id })).collect();
             let gone = orphans(&sessions, &sockets, &vantage);
             if gone.is_empty() && unknown.is_empty() {
-                return Ok(Proof { ended, ..Proof::default() });
+                return Ok(Proof { ended, from: Some(vantage.local()), ..Proof::default() });
             }
             for place in gone {
                 let id = sessions[place].order.to_string();

@@ -1,9 +1,12 @@
 //! A server with a role for the control connection, and a prover that uses it.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 
 use epochgate::config::resolved::{Control, Upstream, UpstreamVersion};
+use epochgate::config::{Overrides, load_from};
 use epochgate::fence::{Epoch, Nonce, Resource, Term};
 use epochgate::net::dial::ClientSlot;
 use epochgate::target::postgres::Postgres as Prover;
@@ -20,7 +23,10 @@ pub const GUARD: &str = "epochgate";
 /// A server with that user, which may see and end sessions.
 pub fn server() -> Postgres {
     let server = Postgres::start();
-    server.query("CREATE ROLE epochgate LOGIN; GRANT pg_monitor, pg_signal_backend TO epochgate");
+    // On disk: a test may have the server crash.
+    server.query(
+        "SET synchronous_commit = on; CREATE ROLE epochgate LOGIN; GRANT pg_monitor, pg_signal_backend TO epochgate",
+    );
     server
 }
 
@@ -41,6 +47,25 @@ impl Asker {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let prover = Prover::new("orders-guard".into(), &upstream, slot).unwrap();
         Asker { prover, local: LocalSet::new(), runtime }
+    }
+
+    /// As a configuration has it that asks for TLS and trusts the authority in this file.
+    pub fn over_tls(server: SocketAddr, ca: &str) -> Asker {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("epochgate.yaml");
+        let text = format!(
+            "id: guard-1\nstate_dir: {0}/state\ncoordinator: {{ embedded: {0}/epochs }}\nresources: {{ orders: {{}} }}\n\
+             listeners:\n- name: orders-guard\n  role: guard\n  protocol: postgres\n  listen: 127.0.0.1:0\n  \
+             resource: orders\n  upstream:\n    url: postgres://{server}\n    connect_timeout: 60s\n    tls: {{ ca: {ca} }}\n    \
+             control: {{ database: app }}\n",
+            folder.path().display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let overrides = Overrides { config: Some(file), ..Overrides::default() };
+        let loaded = load_from(&overrides, None).unwrap_or_else(|problems| panic!("{problems:?}"));
+        let listener = &loaded.config.listeners[0];
+        let sides = epochgate::tls::load(listener, jiff::Timestamp::now()).unwrap();
+        Asker::with(listener.upstream.clone(), Rc::new(RefCell::new(sides.client)))
     }
 
     /// Proves that nothing older than `epoch` goes on.

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod checked;
 mod ground;
 mod proved;
 mod raised;

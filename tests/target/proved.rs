@@ -1,9 +1,13 @@
 //! Orphans are ended and seen gone, nobody else is, and where nothing can be proved it is said why.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use epochgate::net::dial::ClientSlot;
 
 use crate::ground::{Asker, SHORT, as_user, await_running, server, upstream};
+use crate::support::certificates::{Authority, Special};
 use crate::support::link::Link;
+use crate::support::other_user;
 use crate::support::postgres::{Postgres, Session};
 
 /// A session whose client is gone in the middle of a statement, in a transaction that has written.
@@ -95,6 +99,35 @@ fn a_password_is_read_where_it_is_asked_for() {
     assert!(why.contains("password authentication failed") && !why.contains("wrong"), "{why}");
     std::fs::write(&file, "secret\n").unwrap();
     asker.prove(42).unwrap();
+}
+
+#[test]
+fn over_tls_it_is_asked_for_first_and_the_server_has_to_be_who_it_is() {
+    let mut server = server();
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new(folder.path(), "ca");
+    let other = Authority::new(folder.path(), "other");
+    let asker = Asker::over_tls(server.address, &authority.path());
+    let mistaken = Asker::over_tls(server.address, &other.path());
+    let why = asker.prove(42).unwrap_err();
+    assert!(why.contains("the server has no TLS"), "{why}");
+
+    let pair = authority.issue("db", "db", &Special::default());
+    for (file, from) in [("server.crt", &pair.cert), ("server.key", &pair.key)] {
+        let to = server.data().join(file);
+        std::fs::copy(from, &to).unwrap();
+        std::fs::set_permissions(&to, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    other_user::give(&server.data());
+    server.set("ssl", "on");
+    server.stop();
+    server.begin();
+    asker.prove(42).unwrap();
+    let secured =
+        "SELECT count(*) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = 'epochgate' AND ssl";
+    assert_eq!(server.query(secured), "1");
+    let why = mistaken.prove(42).unwrap_err();
+    assert!(why.contains("no TLS session"), "{why}");
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! The in-target level: what has not the epoch of the row fails in the database, and what had it is waited for.
 
+use epochgate::target::postgres::in_target::mark_of;
+
 use crate::ground::{Asker, await_running, orders, put_in, server, session_of, sql, term};
 use crate::support::postgres::{Postgres, Session, psql, psql_launch};
+use crate::support::process::{LONG, eventually};
 
 /// A server whose table is fenced and at epoch 41.
 fn fenced() -> (Postgres, Asker) {
@@ -107,15 +110,31 @@ fn a_new_writer_does_not_wait_for_an_old_one_to_end() {
             asker.prove(42).unwrap().ended
         });
         let raised = "SELECT epoch FROM epochgate.epochs";
-        crate::support::process::eventually("the row is raised", crate::support::process::LONG, || {
-            server.query(raised) == "42"
-        });
+        eventually("the row is raised", LONG, || server.query(raised) == "42");
         let mut new = session_of(&server, 42);
         assert_eq!(new.say("INSERT INTO orders VALUES (2)"), "");
         assert!(proved.join().unwrap() >= 1);
     });
     drop(asker);
     assert_eq!(server.query("SELECT id FROM orders"), "2");
+}
+
+/// What the order in the trigger is for: whoever is held up between the two has not looked yet.
+#[test]
+fn the_mark_is_taken_before_the_row_is_looked_at() {
+    let (server, asker) = fenced();
+    let mut holder = Session::open(server.address, "app", "app");
+    let mark = mark_of(&orders());
+    assert_eq!(holder.say(&format!("SELECT count(pg_advisory_lock({mark}, 41))")), "1");
+    let mut old = session_of(&server, 41);
+    old.begin("INSERT INTO orders VALUES (1)");
+    await_running(&server, "INSERT INTO orders VALUES (1)", 1);
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
+    eventually("the writer waits for its mark", LONG, || server.query(waits) == "1");
+    // Ends the one that holds the mark, and so lets the writer go on, after the row was raised.
+    asker.prove(42).unwrap();
+    assert_stale(&old.answer());
+    assert_eq!(count(&server), "0");
 }
 
 #[test]
@@ -219,6 +238,17 @@ fn the_row_only_goes_up_and_only_by_the_guard() {
         assert!(why.contains("42501"), "{why}");
         server.query("DROP ROLE other");
     }
+}
+
+#[test]
+fn a_raise_outlives_the_servers_crash_whatever_the_server_does_about_other_commits() {
+    let (mut server, asker) = fenced();
+    server.query("SET synchronous_commit = on; CREATE TABLE mark ()");
+    asker.prove(42).unwrap();
+    server.kill();
+    server.begin();
+    assert_eq!(server.query("SELECT epoch FROM epochgate.epochs"), "42");
+    assert_stale(&session_of(&server, 41).say("INSERT INTO orders VALUES (1)"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ pub fn look(config: &Config) -> Category {
     let mut category = Category::new("level");
     for listener in &config.listeners {
         category.add(match &listener.role {
-            Role::Guard(guard) => guarded(&listener.name, guard),
+            Role::Guard(guard) => guarded(&listener.name, guard, listener.upstream.control.is_some()),
             Role::Stamp(stamp) => stamped(listener, stamp),
         });
     }
@@ -17,16 +17,20 @@ pub fn look(config: &Config) -> Category {
 
 /// A door that closes without a session is waited out by others, who go by time: what it sends after a still stand that
 /// outlasts that time comes too late. Nobody takes the place of one that keeps.
-fn guarded(name: &str, guard: &GuardSettings) -> Finding {
-    const PROXY: &str =
+fn guarded(name: &str, guard: &GuardSettings, is_proved: bool) -> Finding {
+    const BY_TIME: &str =
         "if every forwarded write is answered, or over within drain.quarantine after its connection ended";
+    const BY_PROOF: &str =
+        "and what was not answered is seen to be over by the control connection, whatever time that takes";
     const STILL: &str = "stands still between comparing a write and handing it to the kernel for so long that the write \
                          lands after the door was waited out (lease_ttl + drain.quarantine from when its lease lapsed)";
+    // A door that others wait out by time has proved nothing to them.
+    let ends = if is_proved && !guard.shared { BY_PROOF } else { BY_TIME };
     match guard.mode {
         Mode::Enforce if guard.shared => Finding::good_with(
             format!("{name}: proxy, as one of several doors"),
             format!(
-                "promised: no write that goes through one of them is applied after one of a later epoch, {PROXY}, and \
+                "promised: no write that goes through one of them is applied after one of a later epoch, {ends}, and \
                  none of them {STILL}. Not promised: what goes around them; let the target be reached through them alone"
             ),
         ),
@@ -38,7 +42,7 @@ fn guarded(name: &str, guard: &GuardSettings) -> Finding {
             Finding::good_with(
                 format!("{name}: proxy"),
                 format!(
-                    "promised: no write that goes through it is applied after one of a later epoch, {PROXY}{still}. Not \
+                    "promised: no write that goes through it is applied after one of a later epoch, {ends}{still}. Not \
                      promised: what goes around it; let the target be reached through it alone"
                 ),
             )
@@ -79,7 +83,7 @@ mod tests {
                 bare_stamps: true,
                 forward_stamp: true,
             };
-            guarded("orders-guard", &guard).words()
+            guarded("orders-guard", &guard, false).words()
         };
         let stands_still =
             |words: &str| words.contains("stands still") && words.contains("lease_ttl + drain.quarantine");

@@ -37,6 +37,14 @@ pub(super) fn protocol(written: &raw::Listener, path: &KeyPath, resolver: &mut R
             refuse_key(key, "protocol: http", path, resolver);
         }
     }
+    if protocol == Protocol::Redis {
+        let path = path.key("signatures");
+        if resolver.written(&path) {
+            // A connection's stamp stands for all of its writes, for longer than a signature may be old.
+            let what = format!("{path}: signed stamps are not in this version for redis");
+            resolver.problem_of_key(&path, what, "take it out, and let the link have TLS with client certificates");
+        }
+    }
     if !matches!(protocol, Protocol::Postgres | Protocol::Redis) {
         refuse_key(&["stale"], "protocol: postgres or redis", path, resolver);
         refuse_key(&["upstream", "control"], "protocol: postgres or redis", path, resolver);

@@ -231,8 +231,7 @@ impl Session {
                 Poll::Ready(Stop::ToBroke) => self.up_is_over = true,
             }
         }
-        let rests =
-            self.tracker.has_begun() && self.tracker.is_idle() && self.tracker.transaction() == Transaction::None;
+        let rests = self.tracker.has_begun() && self.is_idle() && self.tracker.transaction() == Transaction::None;
         if rests && self.up.left.is_empty() && self.down.left.is_empty() && self.closing.stage() >= Stage::Finishing {
             return Poll::Ready(Why::Finishing);
         }
@@ -269,6 +268,11 @@ impl Session {
         }
     }
 
+    /// Whether nothing that has left can still take effect. Without the whole startup message a server does nothing.
+    fn is_idle(&self) -> bool {
+        self.tracker.is_idle() || !self.startup.left.is_empty()
+    }
+
     fn asked(&mut self, ask: Ask, context: &Context<'_>) -> bool {
         self.signal.as_mut().is_some_and(|signal| signal.poll_for(ask, context).is_ready())
     }
@@ -276,7 +280,7 @@ impl Session {
     /// Its epoch is over.
     async fn fenced(&mut self) {
         self.cut(CutReason::Fenced);
-        let was_idle = self.tracker.is_idle();
+        let was_idle = self.is_idle();
         let mut left = self.leave().await;
         if left == Left::Overdue {
             left = self.cancelled().await;
@@ -293,7 +297,7 @@ impl Session {
     /// Its client has said all that it says, or has gone.
     async fn client_ended(&mut self) {
         let mut left = Left::Idle;
-        if !self.tracker.is_idle() {
+        if !self.is_idle() {
             self.half_close().await;
             left = self.leave().await;
             if left == Left::Overdue {
@@ -318,7 +322,7 @@ impl Session {
         poll_fn(|context| {
             if self.closing.watch(context) == Stage::Now || self.asked(Ask::CutHalfSent, context) {
                 // What has come already counts.
-                let settled = self.tracker.is_idle();
+                let settled = self.is_idle();
                 return Poll::Ready(if settled { Left::Idle } else { Left::Overdue });
             }
             self.poll_leaving(&mut slow, &mut ticks, context)
@@ -330,7 +334,7 @@ impl Session {
         loop {
             let ended = self.poll_down_counting(&mut slow.taken, context);
             // A client that is slow is no reason to wait: what is outstanding counts, and what it has not got is lost to it.
-            if self.tracker.is_idle() && (self.down.left.is_empty() || self.deaf) {
+            if self.is_idle() && (self.down.left.is_empty() || self.deaf) {
                 return Poll::Ready(Left::Idle);
             }
             match ended {
@@ -398,12 +402,12 @@ impl Session {
 
     fn server_ended(&mut self) {
         // Until the server has greeted it, a client has done nothing but say who it is.
-        let is_over = self.tracker.is_idle() || self.tracker.is_ended_by_server() || !self.tracker.has_begun();
+        let is_over = self.is_idle() || self.tracker.is_ended_by_server() || !self.tracker.has_begun();
         if is_over { self.answered() } else { self.lost() }
     }
 
     fn over_or_lost(&mut self) {
-        if self.tracker.is_idle() { self.answered() } else { self.lost() }
+        if self.is_idle() { self.answered() } else { self.lost() }
     }
 
     /// Cuts the upstream: what it has not got yet must not go on trickling out.

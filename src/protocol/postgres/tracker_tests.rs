@@ -139,6 +139,18 @@ fn the_transaction_and_the_end_are_known() {
 }
 
 #[test]
+fn half_a_message_takes_no_effect() {
+    let query = stream("Q");
+    for cut in 1..query.len() {
+        let mut tracker = begun();
+        tracker.sent(&query[..cut]).expect("right");
+        assert!(tracker.is_idle() && !tracker.is_between_messages(), "the server waits for the rest: {cut}");
+        tracker.sent(&query[cut..]).expect("right");
+        assert!(!tracker.is_idle() && tracker.is_between_messages());
+    }
+}
+
+#[test]
 fn what_nobody_sends_ends_the_session() {
     let mut lost = begun();
     assert!(lost.sent(&stream("Y")).is_err());

@@ -25,8 +25,10 @@ pub struct Down {
     unflushed: bool,
     /// Whether nobody is there to be told.
     deaf: bool,
-    /// The server has ended its side.
+    /// The server has ended its side...
     pub ended: bool,
+    /// ...after it had been told that nothing follows.
+    pub let_go: bool,
 }
 
 impl Down {
@@ -57,7 +59,7 @@ impl Session {
         loop {
             moved |= self.say_own(context);
             self.write_left(context);
-            let waits = !self.down.left.is_empty() && !(self.is_hurried() && self.down.left.len() < MOST_KEPT);
+            let waits = !(self.down.left.is_empty() || self.is_hurried() && self.down.left.len() < MOST_KEPT);
             if waits && self.is_hurried() {
                 self.client_is_gone();
             } else if waits || self.down.ended {
@@ -76,7 +78,7 @@ impl Session {
             })?;
             match read {
                 None => return Ok(moved),
-                Some(0) => self.down.ended = true,
+                Some(0) => (self.down.ended, self.down.let_go) = (true, self.up.told),
                 Some(_) => {}
             }
             moved = true;
@@ -94,7 +96,7 @@ impl Session {
                 io::Error::new(io::ErrorKind::InvalidData, format!("not what Redis says: {}", no_reply.0))
             })?;
             if self.down.hiding {
-                self.to_client(&bytes[from..at], context);
+                self.pass_to_client(&bytes[from..at], context);
                 from = at + taken;
             }
             at += taken;
@@ -104,13 +106,13 @@ impl Session {
                 self.settle(Outcome::Answered);
             }
             if let Some(text) = self.owed.take_own() {
-                self.to_client(&bytes[from..at], context);
-                self.to_client(&text, context);
+                self.pass_to_client(&bytes[from..at], context);
+                self.pass_to_client(&text, context);
                 from = at;
                 self.say_own(context);
             }
         }
-        self.to_client(&bytes[from..at], context);
+        self.pass_to_client(&bytes[from..at], context);
         if self.owed.is_empty()
             && let Some(mut reading) = self.reading.take()
         {
@@ -125,13 +127,13 @@ impl Session {
         while self.down.replies.between()
             && let Some(text) = self.owed.take_own()
         {
-            self.to_client(&text, context);
+            self.pass_to_client(&text, context);
             said = true;
         }
         said
     }
 
-    fn to_client(&mut self, bytes: &[u8], context: &mut Context<'_>) {
+    fn pass_to_client(&mut self, bytes: &[u8], context: &mut Context<'_>) {
         if bytes.is_empty() || self.down.deaf {
             return;
         }

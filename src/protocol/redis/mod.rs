@@ -8,6 +8,8 @@
 //! | [`learn`], [`client`], [`value`] | the server's own table of commands, over a connection of the sidecar's own |
 //! | [`owed`] | which replies are due: when a write is answered, and where there is room for a refusal |
 //! | [`session`] | a connection that is being served: both directions, the fence, the end |
+//! | [`find`] | which command it is that a client sends |
+//! | [`own`] | what the sidecar does itself of what a client asks for |
 //! | [`up`], [`down`] | from the client: what may pass; from the server: what is answered |
 //! | [`writing`] | the right of the writes that are under way |
 //! | [`refuse`] | refusals as Redis errors |
@@ -17,8 +19,10 @@
 
 pub mod client;
 mod down;
+mod find;
 mod learn;
 mod owed;
+mod own;
 pub mod refuse;
 pub mod reply;
 pub mod request;
@@ -87,7 +91,7 @@ impl Redis {
             Err(refusal) => {
                 // It goes to somebody who may be gone.
                 let _ = client.write_all(&refuse::error(&refusal)).await;
-                let _ = client.shutdown().await;
+                session::end(client, closing).await;
             }
         }
     }

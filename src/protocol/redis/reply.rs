@@ -49,8 +49,6 @@ pub struct Reply {
     pub kind: Kind,
     /// The last integer in it.
     pub integer: i64,
-    /// Of a simple string: its first byte. `Q` is what is said of a queued command, and `O` is for OK.
-    pub initial: u8,
 }
 
 impl Reply {
@@ -94,7 +92,7 @@ struct Outer {
     of_a_string: bool,
 }
 
-const NEW: Reply = Reply { form: 0, kind: Kind { bytes: [0; LONGEST_KIND], length: 0 }, integer: 0, initial: 0 };
+const NEW: Reply = Reply { form: 0, kind: Kind { bytes: [0; LONGEST_KIND], length: 0 }, integer: 0 };
 
 impl Default for Replies {
     fn default() -> Replies {
@@ -126,12 +124,10 @@ impl Replies {
                 }
                 State::Line => match bytes[at..].iter().position(|byte| *byte == b'\n') {
                     Some(end) => {
-                        self.initial(bytes[at]);
                         at += end + 1;
                         self.element_ends()
                     }
                     None => {
-                        self.initial(bytes[at]);
                         at = bytes.len();
                         false
                     }
@@ -287,12 +283,6 @@ impl Replies {
         self.naming = false;
         self.open -= 1;
         self.open == 0 && self.outer.is_empty()
-    }
-
-    fn initial(&mut self, byte: u8) {
-        if self.reply.initial == 0 && self.reply.form == b'+' {
-            self.reply.initial = byte;
-        }
     }
 
     /// Takes the bytes of the first word, of which `left` are to come with the two at its end.

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::super::session::{Asked, Finish, stopping};
@@ -35,6 +35,9 @@ const BLOCKED: Duration = Duration::from_millis(100);
 
 /// So long does a server get to end a connection that is cut. One that is not busy does it at once.
 const GRACE: Duration = Duration::from_millis(250);
+
+/// So long is what a client sends still read after its connection was ended.
+const LINGER: Duration = Duration::from_secs(1);
 
 thread_local! {
     /// One buffer for all connections of a worker: an idle one holds none.
@@ -113,23 +116,24 @@ impl Session {
 
     /// Runs it to its end.
     pub async fn run(mut self, mut closing: Closing) {
-        let end = poll_fn(|context| self.poll(&mut closing, context)).await;
-        match end {
+        let how = poll_fn(|context| self.poll(&mut closing, context)).await;
+        match how {
             End::Over if self.writing.is_none() => {
-                poll_fn(|context| Pin::new(&mut self.client).poll_shutdown(context)).await.ok();
-                return;
+                let client = std::mem::replace(&mut self.client, Stream::other(tokio::io::empty()));
+                drop(self);
+                return end(client, closing).await;
             }
             // The server has ended its side because this one did: whatever it had to do for it is done.
-            End::Over if self.down.ended && self.up.told => return self.settle(Outcome::Unknown),
+            End::Over if self.down.let_go => return self.settle(Outcome::Unknown),
             End::Over | End::Fenced => {}
             End::Shutdown | End::Broken => {
-                let reason = (end == End::Shutdown).then_some(CutReason::Shutdown);
+                let reason = (how == End::Shutdown).then_some(CutReason::Shutdown);
                 reason.into_iter().for_each(|reason| self.redis.sessions.role.cut(reason));
                 self.server.reset_on_close().set(true);
                 return;
             }
         }
-        if end == End::Fenced {
+        if how == End::Fenced {
             self.redis.sessions.role.cut(CutReason::Fenced);
             self.say_cut();
         }
@@ -155,7 +159,7 @@ impl Session {
             let Ok(came) = self.poll_down(context) else { return Poll::Ready(End::Broken) };
             let Ok(went) = self.poll_up(context) else { return Poll::Ready(End::Broken) };
             if self.down.ended && self.down.is_empty() {
-                let lost = self.writing.is_some() && !self.up.told;
+                let lost = self.writing.is_some() && !self.down.let_go;
                 return Poll::Ready(if lost { End::Broken } else { End::Over });
             }
             if self.ending && self.owed.is_empty() && self.down.is_empty() {
@@ -267,6 +271,23 @@ impl Drop for Session {
         if self.writing.is_some() {
             self.server.reset_on_close().set(true);
         }
+    }
+}
+
+/// Ends a client's connection so that it gets what was said to it last: what it has sent meanwhile is read, and dropped. A
+/// socket that is closed with something unread is reset, and its other end forgets what it had not read yet.
+pub(super) async fn end(mut client: Stream, mut closing: Closing) {
+    let drained = async {
+        client.shutdown().await?;
+        let mut dropped = [0; 4096];
+        while client.read(&mut dropped).await? > 0 {}
+        io::Result::Ok(())
+    };
+    tokio::select! {
+        biased;
+        // Whether it ends in order is its own business.
+        _ = tokio::time::timeout(LINGER, drained) => {}
+        () = closing.until(Stage::Now) => {}
     }
 }
 

@@ -1,22 +1,21 @@
 //! From a client to its server: what may pass does so as it came, many commands at a time; what may not is answered here.
 
-use std::borrow::Cow;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use super::super::session::Asked;
 use super::super::{Held, Kind};
+use super::find::{Found, find};
 use super::owed::Due;
-use super::request::{Command, Front, Malformed, Rest, Word, front};
+use super::own::Silence;
+use super::request::{Command, Front, Malformed, Rest, front};
 use super::session::{CHUNK, Session, with_buffer, write_now};
-use super::table::{Does, Entry, Nature, Table};
+use super::table::{Does, Nature, Table};
 use super::writing::{self, Leave};
 use super::{METHOD, refuse};
-use crate::fence::stamp::Stamp;
 use crate::fence::{Reason, Refusal};
 
 /// While a write is held, no more is read than this: it is to be noticed when its client goes away.
@@ -41,12 +40,12 @@ pub struct Up {
     unflushed: bool,
     waiting: Waiting,
     /// Between MULTI and EXEC.
-    in_transaction: bool,
+    pub(super) in_transaction: bool,
     /// A command of the transaction was refused.
-    is_spoilt: bool,
+    pub(super) is_spoilt: bool,
     /// The server is to forget what was queued.
     discards: bool,
-    silence: Silence,
+    pub(super) silence: Silence,
     /// The client has ended its side.
     ended: bool,
     /// The server has been told that nothing follows.
@@ -66,34 +65,14 @@ enum Waiting {
     Refused(Box<Refusal>),
 }
 
-/// Which replies the client wants (CLIENT REPLY).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Silence {
-    /// All of them.
-    #[default]
-    None,
-    /// All but the next one.
-    Once,
-    /// None.
-    Always,
-}
-
 /// What is to become of a command.
-enum Fate {
+pub(super) enum Fate {
     /// To the server, which owes this for it.
     Pass(Due, bool),
     /// Nowhere: it has been answered.
     Drop,
     /// It waits.
     Wait,
-}
-
-/// A command, as far as it is known.
-struct Found<'a> {
-    nature: Nature,
-    does: Does,
-    blocks: bool,
-    path: Cow<'a, str>,
 }
 
 impl Up {
@@ -243,7 +222,7 @@ impl Session {
                     Err(malformed) => break Some(malformed),
                 }
                 if self.up.dropping {
-                    self.to_server(&bytes[from..begins], context)?;
+                    self.pass_to_server(&bytes[from..begins], context)?;
                     from = at;
                 }
                 if !self.up.rest.is_over() {
@@ -268,11 +247,11 @@ impl Session {
                             self.owed.owe(due, hidden, blocks);
                         }
                         Fate::Drop => {
-                            self.to_server(&bytes[from..at], context)?;
+                            self.pass_to_server(&bytes[from..at], context)?;
                             from = at + length;
                             self.up.dropping = true;
                             if std::mem::take(&mut self.up.discards) {
-                                self.to_server(DISCARD, context)?;
+                                self.pass_to_server(DISCARD, context)?;
                                 self.owed.owe(Due::Reply, true, false);
                             }
                         }
@@ -285,7 +264,7 @@ impl Session {
                 }
             }
         };
-        self.to_server(&bytes[from..at.max(from)], context)?;
+        self.pass_to_server(&bytes[from..at.max(from)], context)?;
         if let Some(malformed) = malformed {
             self.owed.own(refuse::plain(&malformed.to_string()));
             self.ending = true;
@@ -293,7 +272,7 @@ impl Session {
         Ok(if self.ending { bytes.len() } else { at })
     }
 
-    fn to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+    fn pass_to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -341,7 +320,7 @@ impl Session {
         }
     }
 
-    fn asked<'a>(&'a self, path: &'a str, kind: Kind) -> Asked<'a> {
+    pub(super) fn asked<'a>(&'a self, path: &'a str, kind: Kind) -> Asked<'a> {
         Asked { method: METHOD, path, kind, lasts: false, who: &self.who, stamp: self.stamp.as_deref() }
     }
 
@@ -439,83 +418,6 @@ impl Session {
         (self.up.in_transaction, self.up.is_spoilt, self.up.discards) = (false, false, true);
     }
 
-    /// Says this in the place of a reply, where the client wants one.
-    fn say(&mut self, text: Vec<u8>) {
-        if !self.is_silent() {
-            self.owed.own(text);
-        }
-    }
-
-    /// Whether the client does not want the reply to the next command.
-    fn is_silent(&mut self) -> bool {
-        match self.up.silence {
-            Silence::None => false,
-            Silence::Once => {
-                self.up.silence = Silence::None;
-                true
-            }
-            Silence::Always => true,
-        }
-    }
-
-    /// CLIENT REPLY: the server goes on answering, so that it is known when it has; the client does not see it.
-    fn silence(&mut self, command: &Command<'_>) -> Result<Option<Fate>, Malformed> {
-        let mode = match command.argument(2)? {
-            Word::Cut => return Ok(Some(Fate::Wait)),
-            Word::Whole(mode) if command.arguments == 2 => mode.to_ascii_lowercase(),
-            _ => return Ok(None),
-        };
-        match &*mode {
-            b"on" | b"off" | b"skip" if self.up.in_transaction => {
-                self.up.is_spoilt = true;
-                self.say(refuse::plain("CLIENT REPLY inside a transaction does not go through epochgate"));
-            }
-            b"off" => self.up.silence = Silence::Always,
-            b"skip" if self.up.silence == Silence::None => self.up.silence = Silence::Once,
-            b"skip" => {}
-            b"on" => {
-                self.up.silence = Silence::None;
-                return Ok(None);
-            }
-            _ => return Ok(None),
-        }
-        Ok(Some(Fate::Drop))
-    }
-
-    /// EPOCHGATE: what a client without a sidecar says to this one.
-    fn own(&mut self, command: &Command<'_>) -> Result<Fate, Malformed> {
-        let (what, value) = (command.argument(1)?, command.argument(2)?);
-        if what == Word::Cut || value == Word::Cut {
-            return Ok(Fate::Wait);
-        }
-        let is_epoch = what.whole().is_some_and(|what| what.eq_ignore_ascii_case(b"epoch")) && command.arguments == 2;
-        if !is_epoch {
-            self.say(refuse::plain("there is only one such command: EPOCHGATE EPOCH <epoch>"));
-            return Ok(Fate::Drop);
-        }
-        let text = if self.redis.sessions.is_stamp() {
-            let detail = "this sidecar is to be the only one that stamps (incoming_stamp: refuse)";
-            let refusal = Refusal::new(Reason::StampPresent, detail);
-            self.redis.sessions.say_refused(&self.asked("/EPOCHGATE", Kind::Write), &refusal);
-            refuse::error(&refusal)
-        } else if self.stamp.is_some() {
-            refuse::plain("this connection has its stamp already, and keeps it: connect again to say another")
-        } else {
-            match value.whole().map(|value| (value, Stamp::parse(value))) {
-                Some((value, Ok(_))) => {
-                    self.stamp = Some(Bytes::copy_from_slice(value));
-                    b"+OK\r\n".to_vec()
-                }
-                Some((_, Err(malformed))) => {
-                    refuse::plain(&format!("{}: {}", Reason::MalformedStamp.as_str(), malformed.0))
-                }
-                None => refuse::plain(&format!("{}: it is too long", Reason::MalformedStamp.as_str())),
-            }
-        };
-        self.say(text);
-        Ok(Fate::Drop)
-    }
-
     /// What waits for the role is not to wait any longer.
     pub(super) fn stop_waiting(&mut self, refusal: Refusal) {
         if let Waiting::Held(_) = self.up.waiting {
@@ -523,24 +425,4 @@ impl Session {
             self.up.again = true;
         }
     }
-}
-
-/// What a command is; `None` where more of it has to be read first.
-fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<'a>>, Malformed> {
-    let unknown = |name: &[u8]| {
-        let shown = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '?' };
-        let path = name.iter().map(shown).fold("/".to_owned(), |path, c| path + c.encode_utf8(&mut [0; 4]));
-        Found { nature: Nature::Write, does: Does::Nothing, blocks: false, path: path.into() }
-    };
-    let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
-    let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
-    if entry.contains && command.arguments > 0 {
-        entry = match command.argument(1)? {
-            Word::Cut => return Ok(None),
-            Word::Whole(word) => table.contained(entry, name, word),
-            Word::Long | Word::None => entry,
-        };
-    }
-    let Entry { nature, does, blocks, path, .. } = entry;
-    Ok(Some(Found { nature: *nature, does: *does, blocks: *blocks, path: Cow::Borrowed(path) }))
 }

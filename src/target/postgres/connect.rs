@@ -127,16 +127,19 @@ pub(super) async fn servers(upstream: &Upstream) -> Result<Vec<SocketAddr>, Stri
         Ok(Err(error)) => return Err(format!("{} has no address: {error}", upstream.authority)),
         Err(_) => return Err(format!("{}: no address within {:?}", upstream.authority, upstream.connect_timeout)),
     };
-    let mut others = addresses.iter().filter(|address| !address.ip().is_loopback());
-    let first = others.next().copied();
-    if others.any(|other| Some(*other) != first) || first.is_some() && addresses.iter().any(|a| a.ip().is_loopback()) {
-        return Err(format!(
-            "{} has {} addresses, and a proof would be of one server only; give an upstream with one address",
-            upstream.authority,
-            addresses.len()
-        ));
+    if is_one_host(&addresses) {
+        return Ok(addresses);
     }
-    Ok(addresses)
+    Err(format!(
+        "{} has {} addresses, and a proof would be of one server only; give an upstream with one address",
+        upstream.authority,
+        addresses.len()
+    ))
+}
+
+/// Whether all are one address, or this host by its loopback addresses.
+fn is_one_host(addresses: &[SocketAddr]) -> bool {
+    addresses.windows(2).all(|two| two[0] == two[1]) || addresses.iter().all(|address| address.ip().is_loopback())
 }
 
 /// Makes the connection, and looks whether it can prove anything: whether the server sees this host where it is, and
@@ -271,4 +274,20 @@ fn password(file: &Path) -> Result<Zeroizing<String>, String> {
     let line = text.strip_suffix('\n').unwrap_or(text);
     let password = line.strip_suffix('\r').unwrap_or(line);
     if password.is_empty() { Err(format!("{place} is empty")) } else { Ok(Zeroizing::new(password.to_owned())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn several_addresses_are_several_servers_but_for_this_hosts_own() {
+        let one_host = |addresses: &[&str]| {
+            is_one_host(&addresses.iter().map(|address| address.parse().expect("an address")).collect::<Vec<_>>())
+        };
+        assert!(one_host(&["10.0.0.9:5432"]) && one_host(&["10.0.0.9:5432", "10.0.0.9:5432"]));
+        assert!(one_host(&["[::1]:5432", "127.0.0.1:5432"]));
+        assert!(!one_host(&["10.0.0.9:5432", "10.0.0.8:5432"]));
+        assert!(!one_host(&["10.0.0.9:5432", "127.0.0.1:5432"]));
+    }
 }

@@ -85,7 +85,8 @@ impl Postgres {
         let ended = sessions::end_orphans(connected, limit).await?;
         let raised = in_target::raise(connected, &self.control.schema, term, resource, limit).await?;
         let prepared = sessions::prepared_names(connected).await?.len();
-        Ok(Proof { ended: ended + raised.unwrap_or(0), prepared, in_target: raised.is_some() })
+        let from = Some(connected.vantage.local());
+        Ok(Proof { ended: ended + raised.unwrap_or(0), prepared, in_target: raised.is_some(), from })
     }
 
     /// An error with where it was.

@@ -319,12 +319,25 @@ impl Raw {
     }
 
     pub async fn exactly(&mut self, bytes: usize) -> String {
+        String::from_utf8(self.bytes(bytes).await).expect("text")
+    }
+
+    pub async fn bytes(&mut self, bytes: usize) -> Vec<u8> {
         while self.read.len() < bytes {
             let more = self.socket.read_buf(&mut self.read).await.expect("read");
             assert_ne!(more, 0, "ended after {:?}", String::from_utf8_lossy(&self.read));
         }
         let rest = self.read.split_off(bytes);
-        String::from_utf8(std::mem::replace(&mut self.read, rest)).expect("text")
+        std::mem::replace(&mut self.read, rest)
+    }
+
+    /// The value of the stamp's field in the PROXY header that goes ahead, if there is one.
+    pub async fn announced(&mut self) -> Option<Vec<u8>> {
+        let head = self.bytes(16).await;
+        assert!(head.starts_with(b"\r\n\r\n\0\r\nQUIT\n"), "a PROXY header goes ahead");
+        let rest = self.bytes(usize::from(u16::from_be_bytes([head[14], head[15]]))).await;
+        let at = rest.iter().position(|byte| *byte == 0xe7)?;
+        Some(rest[at + 3..].to_vec())
     }
 
     /// Gets exactly this.

@@ -1,0 +1,41 @@
+//! Which command it is that a client sends.
+
+use std::borrow::Cow;
+
+use super::request::{Command, Malformed, Word};
+use super::table::{Does, Entry, Nature, Table};
+
+/// A command, as far as it is known.
+pub struct Found<'a> {
+    /// Whether it may change something.
+    pub nature: Nature,
+    /// What it does to its connection.
+    pub does: Does,
+    /// Whether its reply may be a long time coming although the server has nothing to do.
+    pub blocks: bool,
+    /// How a role knows it.
+    pub path: Cow<'a, str>,
+}
+
+/// What a command is; `None` where more of it has to be read first.
+///
+/// # Errors
+/// Where it is no request.
+pub fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<'a>>, Malformed> {
+    let unknown = |name: &[u8]| {
+        let shown = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '?' };
+        let path = name.iter().map(shown).fold("/".to_owned(), |path, c| path + c.encode_utf8(&mut [0; 4]));
+        Found { nature: Nature::Write, does: Does::Nothing, blocks: false, path: path.into() }
+    };
+    let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
+    let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
+    if entry.contains && command.arguments > 0 {
+        entry = match command.argument(1)? {
+            Word::Cut => return Ok(None),
+            Word::Whole(word) => table.contained(entry, name, word),
+            Word::Long | Word::None => entry,
+        };
+    }
+    let Entry { nature, does, blocks, path, .. } = entry;
+    Ok(Some(Found { nature: *nature, does: *does, blocks: *blocks, path: Cow::Borrowed(path) }))
+}
