@@ -62,7 +62,8 @@ simulate: ## SEEDS=500 simulated worlds with ten failovers each; SEED=n shows on
 	@$(ENV) EPOCHGATE_SEEDS=$(SEEDS) EPOCHGATE_SEED=$(SEED) $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation -- --nocapture every_seed
 
 # What a run of `make bench` measures with, where it can be had; what is missing is left out of its tables.
-BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace etcd
+BENCH_TOOLS := nginx haproxy envoy h2load valgrind strace etcd \
+  postgres initdb psql pgbench pgbouncer redis-server redis-cli redis-benchmark
 REPEAT ?= 4
 WINDOW ?= 1
 ONLY ?=
@@ -83,9 +84,9 @@ bench: ## beside nginx, HAProxy and Envoy: REPEAT=4 times WINDOW=1 seconds each;
 	  EPOCHGATE_BENCH_SVG="$(SVG)" EPOCHGATE_BENCH_PAGE="$(PAGE)" \
 	  $(CARGO) bench --locked --bench compare
 
-bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync
-	@tools/fetch protoc etcd
-	@$(ENV) $(CARGO) bench --locked --bench handoff
+bench-handoff: ## how long a handoff takes, beside a bare etcd transaction and a sync; with something open at PostgreSQL. ONLY=http, ONLY=postgres: one of the two
+	@tools/fetch protoc etcd postgres initdb psql
+	@$(ENV) EPOCHGATE_BENCH_ONLY="$(ONLY)" $(CARGO) bench --locked --bench handoff
 
 build: ## the release binary, in target/release
 	@tools/fetch protoc

@@ -139,7 +139,23 @@ pub fn all() -> Vec<Goal> {
         add("requests a second, two cores", two_cores::RATE, own, Some("haproxy"), [1.0, 1.2]);
     }
     add("cold start to a first read", "start read", "guard", Some("nginx"), [0.5, 0.2]);
+    databases(&mut add);
     goals
+}
+
+fn databases(add: &mut impl FnMut(&str, &str, &'static str, Option<&'static str>, [f64; 2])) {
+    use crate::databases::{DIRECT, GUARD, HAPROXY, PGBOUNCER};
+    add("CPU of a TPC-B transaction", "cpu tpcb", GUARD, Some(PGBOUNCER), [1.05, 0.95]);
+    add("TPC-B transactions a second", "rate tpcb", GUARD, Some(PGBOUNCER), [0.97, 1.0]);
+    for command in ["SET", "GET"] {
+        for (depth, bounds) in [(1, [1.05, 0.95]), (16, [1.3, 1.0])] {
+            let what = format!("{command} -P {depth}");
+            add(&format!("CPU of a Redis {what}"), &format!("cpu {what}"), GUARD, Some(HAPROXY), bounds);
+        }
+    }
+    for copy in ["copy out", "copy in"] {
+        add(&format!("rate of a {copy} of 1 GiB"), &format!("rate {copy}"), GUARD, Some(DIRECT), [0.5, 0.8]);
+    }
 }
 
 const LEGEND: &str = "

@@ -10,6 +10,7 @@ mod support;
 mod board;
 mod callgrind;
 mod configs;
+mod databases;
 mod epochgate;
 mod goals;
 mod growth;
@@ -90,6 +91,9 @@ fn main() {
     if std::env::args().any(|argument| argument == upstream::ALONE) {
         return Apart::be();
     }
+    if std::env::args().any(|argument| argument == databases::ALONE) {
+        return databases::be();
+    }
     let plan = Plan::of_environment();
     if !plan.only.is_empty() && report::renews() {
         eprintln!(
@@ -135,6 +139,9 @@ fn main() {
     }
     if plan.has("handoffs") {
         tables.push_str(&handoffs::run(&plan, upstream, [proxy, others], &mut board));
+    }
+    if databases::PARTS.iter().any(|part| plan.has(part)) {
+        tables.push_str(&databases::run(&plan, &folder.join("databases"), [proxy, others], &mut board));
     }
     if plan.has("instructions") {
         tables.push_str(&instructions::run(&folder.join("callgrind"), &shape, &mut board));

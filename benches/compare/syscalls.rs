@@ -41,17 +41,31 @@ pub fn run(field: &Field, folder: &Path, cores: &[usize], board: &mut Board) -> 
 }
 
 fn once(target: &Target, process: u32, body: u64, folder: &Path, cores: &[usize]) -> Result<f64, String> {
-    let out = folder.join("strace");
     let mut load = Load::connect(target.address, Request::put(target.address, body, &target.fields), 16)?;
     load.exactly(1000)?;
+    let calls = counted(&[process], folder, cores, || load.exactly(REQUESTS).map(drop))?;
+    Ok(calls / REQUESTS as f64)
+}
+
+/// How many system calls these processes, and those that they started, made while something was done.
+///
+/// # Errors
+/// What `work` says, or that strace counted nothing.
+pub fn counted(
+    processes: &[u32],
+    folder: &Path,
+    cores: &[usize],
+    work: impl FnOnce() -> Result<(), String>,
+) -> Result<f64, String> {
+    let out = folder.join("strace");
     let mut launch = Launch::program("strace").args(["-c", "-f", "-o"]).arg(&out);
-    for process in measure::family(process) {
+    for process in processes.iter().flat_map(|&process| measure::family(process)) {
         launch = launch.arg("-p").arg(process.to_string());
     }
     let mut strace: Running = Wrap::none().start(launch, cores);
     strace.await_words("attached", LONG);
     thread::sleep(Duration::from_millis(200));
-    let done = load.exactly(REQUESTS);
+    let done = work();
     strace.signal(Signal::INT);
     strace.wait(LONG);
     done?;
@@ -59,5 +73,5 @@ fn once(target: &Target, process: u32, body: u64, folder: &Path, cores: &[usize]
     // The last line: percent, seconds, microseconds a call, calls, errors, "total".
     let total = text.lines().find(|line| line.ends_with(" total")).ok_or("strace counted nothing")?;
     let calls = total.split_whitespace().nth(3).and_then(|calls| calls.parse::<f64>().ok());
-    calls.map(|calls| calls / REQUESTS as f64).ok_or_else(|| format!("strace said {total}"))
+    calls.ok_or_else(|| format!("strace said {total}"))
 }

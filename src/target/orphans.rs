@@ -78,27 +78,17 @@ impl Vantage {
 
 /// The TCP connections of this host on which something can still be sent: each with its own address and the other's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Sockets(HashSet<(SocketAddr, SocketAddr)>);
+struct Sockets(HashSet<(SocketAddr, SocketAddr)>);
 
 impl Sockets {
-    /// Those that there are now. Blocks for as long as the kernel needs to list them.
-    ///
-    /// # Errors
-    /// Where the kernel's tables cannot be read.
-    pub fn read() -> io::Result<Sockets> {
-        let mut open = Sockets::default();
-        // A table is read in pieces, and one that changes meanwhile may leave out a socket that was there throughout.
-        for _ in 0..2 {
-            for table in TABLES {
-                match fs::read_to_string(table) {
-                    Ok(text) => open.add(&text).map_err(|line| unreadable(table, &line))?,
-                    // A kernel without IPv6 has no table of it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound && table == TABLES[1] => {}
-                    Err(error) => return Err(io::Error::new(error.kind(), format!("{table}: {error}"))),
-                }
-            }
+    /// Adds those that a table lists now.
+    fn read(&mut self, table: &str) -> io::Result<()> {
+        match fs::read_to_string(table) {
+            Ok(text) => self.add(&text).map_err(|line| unreadable(table, &line)),
+            // A kernel without IPv6 has no table of it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && table == TABLES[1] => Ok(()),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{table}: {error}"))),
         }
-        Ok(open)
     }
 
     /// Adds what a table of the kernel lists; the line that cannot be read where there is one.
@@ -113,7 +103,7 @@ impl Sockets {
     }
 
     /// Whether the connection by which `vantage` was taken is among them: if not, this is not the table that counts.
-    pub fn show(&self, vantage: &Vantage) -> bool {
+    fn show(&self, vantage: &Vantage) -> bool {
         self.0.contains(&(vantage.local, vantage.server))
     }
 }
@@ -122,10 +112,42 @@ fn unreadable(table: &str, line: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{table} has a line of another form: {line:?}"))
 }
 
+/// The places in `sessions`, which was listed just before, of those that come from where `vantage` stands and have no socket
+/// on this host now. Blocks for as long as the kernel needs to list its sockets: ten milliseconds and more for thousands of them.
+///
+/// # Errors
+/// Where its tables cannot be read, or do not show the connection by which `vantage` was taken: then they are not those that
+/// count.
+pub fn orphans_now(sessions: &[Listed], vantage: &Vantage) -> io::Result<Vec<usize>> {
+    if !sessions.iter().any(|session| vantage.is_own(session.client)) {
+        return Ok(Vec::new());
+    }
+    let mut open = Sockets::default();
+    // A socket that is found was open after the list, whichever table it stands in: the rest is read only for as long as
+    // somebody seems to have none. Twice, since a table is read in pieces, and one that changes meanwhile may leave out a
+    // socket that was there throughout.
+    let mut orphaned = None;
+    for table in TABLES.iter().chain(&TABLES) {
+        open.read(table)?;
+        if open.show(vantage) {
+            let found = orphaned.insert(orphans(sessions, &open, vantage));
+            if found.is_empty() {
+                break;
+            }
+        }
+    }
+    orphaned.ok_or_else(|| {
+        io::Error::other(
+            "this host's list of sockets does not show the control connection: it cannot be what it is taken for \
+             (/proc/net/tcp of another network namespace?)",
+        )
+    })
+}
+
 /// The places in `sessions` of those that come from where `vantage` stands, and have no socket in `open` any more.
 ///
 /// `sessions` has been listed before `open` was read. Of several with the same client only the newest can be alive.
-pub fn orphans(sessions: &[Listed], open: &Sockets, vantage: &Vantage) -> Vec<usize> {
+fn orphans(sessions: &[Listed], open: &Sockets, vantage: &Vantage) -> Vec<usize> {
     let mut newest: HashMap<SocketAddr, i64> = HashMap::new();
     for session in sessions {
         let order = newest.entry(canonical(session.client)).or_insert(session.order);
@@ -276,16 +298,19 @@ mod tests {
     #[test]
     fn this_hosts_own_connections_are_seen_and_then_not() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
-        let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
-        let (local, server) = (client.local_addr().expect("address"), client.peer_addr().expect("address"));
-        let vantage = Vantage::new(local, server, local).expect("nothing between");
-        let session = [Listed { client: local, order: 1 }];
-        let sockets = Sockets::read().expect("tables");
-        assert!(sockets.show(&vantage));
-        assert!(orphans(&session, &sockets, &vantage).is_empty());
+        let connect = || {
+            let client = TcpStream::connect(listener.local_addr().expect("address")).expect("connect");
+            let (local, server) = (client.local_addr().expect("address"), client.peer_addr().expect("address"));
+            (client, Vantage::new(local, server, local).expect("nothing between"), Listed { client: local, order: 1 })
+        };
+        let ((control, vantage, own), (client, _unused, session)) = (connect(), connect());
+        assert!(orphans_now(&[own, session], &vantage).expect("tables").is_empty());
         drop(client);
-        let sockets = Sockets::read().expect("tables");
-        assert!(!sockets.show(&vantage));
-        assert_eq!(orphans(&session, &sockets, &vantage), [0]);
+        assert_eq!(orphans_now(&[own, session], &vantage).expect("tables"), [1]);
+        drop(control);
+        let error = orphans_now(&[own, session], &vantage).expect_err("what is closed shows nothing");
+        assert!(error.to_string().contains("does not show the control connection"), "{error}");
+        // Nobody has to be found.
+        assert!(orphans_now(&[listed("10.0.0.4:40001", 3)], &vantage).expect("nothing is read").is_empty());
     }
 }

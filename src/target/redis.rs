@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use super::orphans::{Listed, Sockets, Vantage, orphans};
+use super::orphans::{Listed, Vantage, orphans_now};
 use super::{Proof, Prover, Proving};
 use crate::config::resolved::{Control, Upstream};
 use crate::fence::{Resource, Term};
@@ -64,19 +64,11 @@ impl RedisProver {
             let rows = listed.text().and_then(|text| rows(&String::from_utf8_lossy(text)));
             let rows = rows.ok_or_else(|| told(Failure::Connection("its CLIENT LIST is of another form".into())))?;
             let vantage = self.vantage(&client, &rows, own)?;
-            // After the list: what has no socket now had none when the server is asked again.
-            let sockets = Sockets::read().map_err(|error| error.to_string())?;
-            if !sockets.show(&vantage) {
-                return Err(
-                    "the control connection is not among this host's sockets (/proc/net/tcp): the process sees \
-                            another network than the one that it uses"
-                        .into(),
-                );
-            }
             let (known, unknown): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.address.is_some());
             let sessions: Vec<Listed> =
                 known.iter().filter_map(|row| Some(Listed { client: row.address?, order: row.id })).collect();
-            let gone = orphans(&sessions, &sockets, &vantage);
+            // After the list: what has no socket now had none when the server is asked again.
+            let gone = orphans_now(&sessions, &vantage).map_err(|error| error.to_string())?;
             if gone.is_empty() && unknown.is_empty() {
                 return Ok(Proof { ended, from: Some(vantage.local()), ..Proof::default() });
             }

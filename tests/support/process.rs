@@ -44,14 +44,19 @@ pub fn eventually_some<T>(what: &str, limit: Duration, mut look: impl FnMut() ->
 /// Where a program is: what `tools/fetch` fetched, else where Debian keeps PostgreSQL's own, else PATH, else where
 /// Debian keeps servers.
 pub fn program(name: &str) -> PathBuf {
+    let found = find_program(name);
+    found.unwrap_or_else(|| panic!("{name} is neither in .tools/bin nor in PATH: `make tools` fetches it"))
+}
+
+/// The same where it may be missing.
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let fetched = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(fetched)
         .chain(postgres_folder())
         .chain(std::env::split_paths(&path))
         .chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
-    let found = folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file());
-    found.unwrap_or_else(|| panic!("{name} is neither in .tools/bin nor in PATH: `make tools` fetches it"))
+    folders.map(|folder| folder.join(name)).find(|candidate| candidate.is_file())
 }
 
 /// The newest PostgreSQL's programs. They come before PATH, where Debian has scripts that take longer than a query.

@@ -41,6 +41,13 @@ impl Scene {
         Scene { folder, coordinator, etcd: Some(etcd), runtime: Some(runtime) }
     }
 
+    /// With leases of this length, for what is started from now on.
+    #[must_use]
+    pub fn lease(mut self, ttl: &str) -> Scene {
+        let _ = write!(self.coordinator, "\n  lease_ttl: {ttl}");
+        self
+    }
+
     /// The etcd's URL.
     pub fn etcd_url(&self) -> &str {
         self.etcd.as_ref().expect("the scene has an etcd").url()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
 
-use super::super::orphans::{Listed, Sockets, orphans};
+use super::super::orphans::{Listed, orphans_now};
 use super::Patience;
 use super::connect::{Connected, client_of, column};
 
@@ -15,6 +15,9 @@ pub(super) struct Session {
     pub began: i64,
     pub listed: Option<Listed>,
 }
+
+/// What a session gets to end by itself. Little, since others of this host may be there that go on.
+const MOMENTS: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(4)];
 
 /// Every session of a client in every database, but for the one that asks. Walsenders are sessions too: such a client
 /// may also write.
@@ -41,6 +44,7 @@ pub(super) async fn list(connected: &Connected) -> Result<Vec<Session>, String> 
 /// # Errors
 /// Where one may not be ended, or is still there when the time is over.
 pub(super) async fn end_orphans(connected: &Connected, limit: Duration) -> Result<usize, String> {
+    let_go(connected).await?;
     let mut told: Vec<(i32, i64)> = Vec::new();
     let mut patience = Patience::of(limit);
     loop {
@@ -64,20 +68,27 @@ pub(super) async fn end_orphans(connected: &Connected, limit: Duration) -> Resul
     }
 }
 
+/// A session that a worker has just ended goes by itself in a moment: to wait for that is cheaper than to list this host's
+/// sockets, and to have the server end it once more.
+async fn let_go(connected: &Connected) -> Result<(), String> {
+    for pause in MOMENTS {
+        let own = |session: &Session| session.listed.is_some_and(|listed| connected.vantage.is_own(listed.client));
+        if !list(connected).await?.iter().any(own) {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+    }
+    Ok(())
+}
+
 /// First the list, then the sockets: the other way round one that was made in between would seem to have none.
 async fn orphaned(connected: &Connected) -> Result<Vec<Session>, String> {
     let mut sessions = list(connected).await?;
     sessions.retain(|session| session.listed.is_some());
-    let open = Sockets::read().map_err(|error| format!("cannot list this host's sockets: {error}"))?;
-    if !open.show(&connected.vantage) {
-        return Err(
-            "this host's list of sockets does not show the control connection: it cannot be what it is taken for \
-                    (/proc/net/tcp of another network namespace?)"
-                .to_owned(),
-        );
-    }
     let listed: Vec<Listed> = sessions.iter().filter_map(|session| session.listed).collect();
-    let mut places = orphans(&listed, &open, &connected.vantage).into_iter().peekable();
+    let gone = orphans_now(&listed, &connected.vantage)
+        .map_err(|error| format!("cannot list this host's sockets: {error}"))?;
+    let mut places = gone.into_iter().peekable();
     let mut place = 0;
     sessions.retain(|_| {
         let is_orphan = places.next_if_eq(&place).is_some();

@@ -9,9 +9,12 @@
 //! - The bare loop: one etcd transaction of an election's size and one `pwrite` with `fdatasync`, in the same run,
 //!   against the same etcd, on the same disk, between the handoffs.
 //! - 1,000 resources of one writer at once: at its start, and when another takes them over.
+//! - A PostgreSQL, with a transaction or a statement of the old leader under way (`ONLY=postgres`).
 
-#[path = "../tests/support/mod.rs"]
+#[path = "../../tests/support/mod.rs"]
 mod support;
+
+mod postgres;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -36,14 +39,29 @@ const RESOURCES: usize = 1000;
 const TRY_AGAIN: Duration = Duration::from_millis(1);
 
 fn main() {
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let only = variable("EPOCHGATE_BENCH_ONLY");
+    let runs = variable("EPOCHGATE_BENCH_RUNS").map(|runs| runs.parse().expect("EPOCHGATE_BENCH_RUNS is a number"));
+    let has = |part: &str| only.as_deref().is_none_or(|only| only == part);
+    if has("http") {
+        let folder = on_a_disk();
+        let data = folder.path().join("etcd").display().to_string();
+        let options = etcd::Options { flags: vec!["--data-dir".into(), data], ..etcd::Options::default() };
+        let scene = Scene::etcd_in(folder, &options);
+        handoffs(&scene);
+        many_resources(&scene);
+    }
+    if has("postgres") {
+        postgres::run(on_a_disk(), runs);
+    }
+}
+
+/// A folder for what is synced.
+fn on_a_disk() -> tempfile::TempDir {
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("the build's own folder can be written");
     let kind = rustix::fs::statfs(folder.path()).expect("it was just made").f_type;
     assert_ne!(kind, 0x0102_1994, "{} is in memory: build on a disk", folder.path().display());
-    let data = folder.path().join("etcd").display().to_string();
-    let options = etcd::Options { flags: vec!["--data-dir".into(), data], ..etcd::Options::default() };
-    let scene = Scene::etcd_in(folder, &options);
-    handoffs(&scene);
-    many_resources(&scene);
+    folder
 }
 
 fn handoffs(scene: &Scene) {
@@ -95,14 +113,32 @@ fn first_success(to: SocketAddr, over: &AtomicBool) -> u64 {
 }
 
 fn report_handoffs(succeeded: &[(String, u64)], mut bares: Vec<[f64; 2]>, guard: &Node, writers: &[&Node; 2]) {
-    let doors = guard.history();
+    let (whole, spans) = spans(succeeded, guard, writers);
+    let (loops, syncs): (Vec<f64>, Vec<f64>) = bares.drain(..).map(|[txn, sync]| (txn + sync, sync)).unzip();
+    println!("{HANDOFFS} idle handoffs, milliseconds:      median      p99");
+    print_row("from elected to the client's first 2xx", &whole);
+    for (name, spans) in &spans {
+        print_row(&format!("  {name}"), spans);
+    }
+    print_row("bare: one etcd transaction and one sync", &loops);
+    print_row("  of which the sync", &syncs);
+    let (handoff, bare) = (percentile(&whole, 50), percentile(&loops, 50));
+    println!("median: {:.1} times the bare loop (aim: under 5, and under 20 ms)", handoff / bare);
+}
+
+/// From the election to the first write that succeeded, for each of those (who won, and when it was), and the steps of it.
+fn spans(
+    succeeded: &[(String, u64)],
+    guard: &Node,
+    writers: &[&Node; 2],
+) -> (Vec<f64>, BTreeMap<&'static str, Vec<f64>>) {
+    let (doors, histories) = (guard.history(), writers.map(Node::history));
     let mut spans: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let mut whole = Vec::new();
     for (winner, first) in succeeded {
-        let writer = writers.iter().find(|node| node.id == *winner).expect("one of the two won");
-        let history = writer.history();
+        let writer = writers.iter().position(|node| node.id == *winner).expect("one of the two won");
         let own = |name: &str| {
-            let mut events = history.iter().filter(|event| event["event"] == name && at(event) <= *first);
+            let mut events = histories[writer].iter().filter(|event| event["event"] == name && at(event) <= *first);
             events.rfind(|event| event["own"] != false).cloned()
         };
         let elected = own("elected").expect("it was elected before it wrote");
@@ -124,7 +160,7 @@ fn report_handoffs(succeeded: &[(String, u64)], mut bares: Vec<[f64; 2]>, guard:
             ("5 until the mark is on disk", door("persisted", Some(true))),
             ("6 until the gate is open", door("opened", None)),
             ("7 until the winner is armed", own("armed").as_ref().map(at)),
-            ("8 until the client has its 2xx", Some(*first)),
+            ("8 until the client has its answer", Some(*first)),
         ];
         let mut last = at(&elected);
         for (name, step) in steps {
@@ -133,16 +169,7 @@ fn report_handoffs(succeeded: &[(String, u64)], mut bares: Vec<[f64; 2]>, guard:
             last = step.max(last);
         }
     }
-    let (loops, syncs): (Vec<f64>, Vec<f64>) = bares.drain(..).map(|[txn, sync]| (txn + sync, sync)).unzip();
-    println!("{HANDOFFS} idle handoffs, milliseconds:      median      p99");
-    print_row("from elected to the client's first 2xx", &whole);
-    for (name, spans) in &spans {
-        print_row(&format!("  {name}"), spans);
-    }
-    print_row("bare: one etcd transaction and one sync", &loops);
-    print_row("  of which the sync", &syncs);
-    let (handoff, bare) = (percentile(&whole, 50), percentile(&loops, 50));
-    println!("median: {:.1} times the bare loop (aim: under 5, and under 20 ms)", handoff / bare);
+    (whole, spans)
 }
 
 /// The two slowest parts of a handoff, and nothing else.
