@@ -316,7 +316,7 @@ fn started(config: &Config) -> Event {
             Role::Guard(guard) => (Some(Arc::clone(&guard.target)), guard.mode == Mode::Audit),
             Role::Stamp(_) => (None, false),
         };
-        Said { name: Arc::clone(&listener.name), target, audit }
+        Said { name: Arc::clone(&listener.name), target, audit, sessions: false }
     });
     Event::Started { id: config.id.clone(), listeners: listeners.collect() }
 }
