@@ -192,8 +192,8 @@ impl Guard {
             Effect::SayRegressed(floor, _) => {
                 tale.add(|| format!("{name} finds the coordinator behind its floor {floor}"));
             }
-            // What these would cut, the network may cut at any moment; there is no fence action here.
-            Effect::CutHalfSent(_) | Effect::CutAll(_) | Effect::RunAction(_) => {}
+            // What these would cut, the network may cut at any moment; there is no fence action here, and no target that proves anything.
+            Effect::CutHalfSent(_) | Effect::CutAll(_) | Effect::RunAction(_) | Effect::Prove(_) => {}
         }
     }
 
