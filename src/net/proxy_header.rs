@@ -28,6 +28,8 @@ const STAMP: u8 = 0xE7;
 const CHECKSUM: (u8, usize) = (0x03, 4);
 /// How long to wait for more of what may become a header: it comes in one packet as good as always.
 const LOOK_AGAIN: std::time::Duration = std::time::Duration::from_millis(1);
+/// Who sends it in pieces is looked at ever more rarely.
+const LONGEST_PAUSE: std::time::Duration = std::time::Duration::from_millis(100);
 
 /// What a header says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -211,14 +213,17 @@ pub fn write(source: Option<SocketAddr>, destination: Option<SocketAddr>, stamp:
 /// # Errors
 /// Where it breaks, ends within a header, or what it begins with is a malformed one.
 pub async fn take(stream: &mut Stream) -> io::Result<Option<ProxyHeader>> {
-    let mut head = [0; HEAD];
+    let (mut head, mut pause) = ([0; HEAD], LOOK_AGAIN);
     loop {
         // A socket is looked into without taking anything: what comes may be TLS, which reads the socket itself.
         let seen = stream.look(&mut head).await?;
         match first(&head[..seen])? {
             First::Other => return Ok(None),
             First::Short if seen == 0 => return Ok(None),
-            First::Short => tokio::time::sleep(LOOK_AGAIN).await,
+            First::Short => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
             First::Line => return take_line(stream).await.map(Some),
             First::Block(length) => {
                 let mut header = vec![0; HEAD + length];

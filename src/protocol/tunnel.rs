@@ -71,6 +71,7 @@ impl Tunnel {
             if stage == Stage::Now {
                 return Poll::Ready(End::Stopped);
             }
+            up.is_late = down.at_end;
             let right = self.right.as_ref();
             let goes_on = || right.is_none_or(Right::goes_on);
             let sent = match up.poll(&mut client, &mut self.upstream, goes_on, context) {
@@ -82,7 +83,8 @@ impl Tunnel {
                 polled => polled.is_ready(),
             };
             if sent && received {
-                return Poll::Ready(End::Whole);
+                // What was sent after the upstream had ended its side is answered by nothing.
+                return Poll::Ready(if up.sent_late { End::Broken } else { End::Whole });
             }
             if self.yields && stage == Stage::Finishing {
                 let moved = std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved);
@@ -214,6 +216,10 @@ struct Way {
     at_end: bool,
     /// Something came since somebody last looked.
     moved: bool,
+    /// The other way has ended: nothing will answer what goes this way now.
+    is_late: bool,
+    /// Something has gone this way since then.
+    sent_late: bool,
     ended: bool,
     unflushed: bool,
 }
@@ -238,6 +244,7 @@ impl Way {
                 }
                 self.left.advance(taken);
                 self.moved = true;
+                self.sent_late |= self.is_late;
                 self.unflushed = true;
             }
             if self.at_end {
@@ -283,6 +290,7 @@ impl Way {
             _ => 0,
         };
         self.unflushed |= taken > 0;
+        self.sent_late |= taken > 0 && self.is_late;
         self.left = Bytes::copy_from_slice(&read[taken..]);
         Ok(Poll::Ready(()))
     }

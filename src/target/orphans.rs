@@ -66,7 +66,7 @@ impl Vantage {
     pub fn is_own(&self, client: SocketAddr) -> bool {
         let (own, ip) = (self.local.ip(), canonical(client).ip());
         // A name such as localhost leads to either loopback address; no other host has one.
-        own == ip || own.is_loopback() && ip.is_loopback()
+        own == ip || own.is_loopback() && ip.is_loopback() || is_of_this_host(ip)
     }
 
     /// Whether a socket's other end is the server.
@@ -74,6 +74,12 @@ impl Vantage {
         let (server, remote) = (self.server, canonical(remote));
         server == remote || server.ip().is_loopback() && remote.ip().is_loopback() && server.port() == remote.port()
     }
+}
+
+/// Whether an address is one of this host's: a session may have left from another one than the control connection, after a
+/// change of routes. The kernel gives a socket no other address than its own.
+fn is_of_this_host(ip: IpAddr) -> bool {
+    std::net::UdpSocket::bind((ip, 0)).is_ok()
 }
 
 /// The TCP connections of this host on which something can still be sent: each with its own address and the other's.

@@ -114,7 +114,8 @@ impl Greeting<'_> {
             } else {
                 stream = tls::accept(stream, &config).await.map_err(Unfit::Tls)?;
                 self.who.names = tls::peer_names(&stream);
-                let is_trusted = address_is_trusted || self.who.names.is_some();
+                // Behind a header that was taken already stands whoever its sender forwards: an address says nothing of that one.
+                let is_trusted = (address_is_trusted && !announced) || self.who.names.is_some();
                 if is_trusted && self.served.speaks.has_sessions() && self.served.proxy.is_some() {
                     announced |= self.take_header(&mut stream).await?;
                 }

@@ -25,7 +25,9 @@ pub fn fenced(over: &Refusal, was_idle: bool) -> Vec<u8> {
     }
     let hint = "What was running may have been applied, or not: look before you send it again. \
                 Connect again through the present leader.";
-    told(over, Outcome::Unknown.as_str(), hint)
+    // What the role says of a request that has not left does not hold of this one.
+    let detail = "the writer's leadership ended while a statement was running";
+    told(&Refusal { detail: detail.into(), ..over.clone() }, Outcome::Unknown.as_str(), hint)
 }
 
 /// What a session is told whose listener stops, or has other settings now.

@@ -37,6 +37,11 @@ impl Down {
         self.left.is_empty()
     }
 
+    /// Whether so much waits for a client that takes nothing that no more is to be said to it.
+    pub fn waits_for_the_client(&self) -> bool {
+        self.left.len() >= CHUNK
+    }
+
     /// Whether something may be said between two replies.
     pub fn is_between(&self) -> bool {
         self.replies.between() && !self.deaf

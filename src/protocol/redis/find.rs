@@ -25,17 +25,27 @@ pub fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<
     let unknown = |name: &[u8]| {
         let shown = |byte: &u8| if byte.is_ascii_graphic() { *byte as char } else { '?' };
         let path = name.iter().map(shown).fold("/".to_owned(), |path, c| path + c.encode_utf8(&mut [0; 4]));
-        Found { nature: Nature::Write, does: Does::Nothing, blocks: false, path: path.into() }
+        let does = if table.is_whole() { Does::Unknown } else { Does::Nothing };
+        Found { nature: Nature::Write, does, blocks: false, path: path.into() }
     };
+    if has_odd_bytes(command.name()) {
+        return Err(Malformed("a command's name has a byte that no name has"));
+    }
     let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
     let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
     if entry.contains && command.arguments > 0 {
         entry = match command.argument(1)? {
             Word::Cut => return Ok(None),
+            word if has_odd_bytes(word) => return Err(Malformed("a subcommand's name has a byte that no name has")),
             Word::Whole(word) => table.contained(entry, name, word),
             Word::Long | Word::None => entry,
         };
     }
     let Entry { nature, does, blocks, path, .. } = entry;
     Ok(Some(Found { nature: *nature, does: *does, blocks: *blocks, path: Cow::Borrowed(path) }))
+}
+
+/// Redis looks names up as text that ends with a zero byte: what stands behind one it does not see, and this table would.
+fn has_odd_bytes(word: Word<'_>) -> bool {
+    word.whole().is_some_and(|word| !word.iter().all(u8::is_ascii_graphic))
 }

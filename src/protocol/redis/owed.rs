@@ -26,6 +26,8 @@ struct Entry {
 pub enum Due {
     /// A reply.
     Reply,
+    /// What comes of a command that the server's table does not name: a renamed one may be confirmed many times.
+    Doubtful,
     /// The reply to HELLO.
     Hello,
     /// The reply to RESET.
@@ -44,6 +46,9 @@ pub enum Due {
     /// A reply of the sidecar's own.
     Own(Vec<u8>),
 }
+
+/// So many different things are due at most: alike ones that follow each other count as one.
+const MOST_DUE: usize = 4096;
 
 /// The replies of one connection.
 #[derive(Debug, Default)]
@@ -120,6 +125,11 @@ impl Owed {
         self.due.front().is_some_and(|entry| entry.blocks)
     }
 
+    /// Whether so much is due that no more is to be taken of the client.
+    pub fn is_full(&self) -> bool {
+        self.due.len() >= MOST_DUE
+    }
+
     /// Whether replies are no longer counted.
     pub fn is_uncounted(&self) -> bool {
         self.uncounted
@@ -153,7 +163,9 @@ impl Owed {
             }
             // Of the lines that follow, some will come in the middle of others' replies. A subscription that was queued is
             // confirmed in the middle of EXEC's reply.
-            Some(Due::Monitor | Due::Subscription { .. }) if !reply.is_error() => return self.stop_counting(),
+            Some(Due::Monitor | Due::Subscription { .. } | Due::Doubtful) if !reply.is_error() => {
+                return self.stop_counting();
+            }
             // Nobody asked.
             Some(Due::Own(_)) | None => return,
             Some(_) => {}

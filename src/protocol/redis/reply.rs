@@ -35,6 +35,7 @@ impl Kind {
 
     fn push(&mut self, bytes: &[u8]) {
         let from = usize::from(self.length);
+        let bytes = &bytes[..bytes.len().min(LONGEST_KIND - from)];
         self.bytes[from..from + bytes.len()].copy_from_slice(bytes);
         self.length += bytes.len() as u8;
     }
@@ -84,6 +85,8 @@ pub struct Replies {
     reply: Reply,
     /// Whether the first word of an aggregate is being looked for, or taken.
     naming: bool,
+    /// Whether the reply proper has been opened: no aggregate after it is the one whose first word counts.
+    opened: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +99,7 @@ const NEW: Reply = Reply { form: 0, kind: Kind { bytes: [0; LONGEST_KIND], lengt
 
 impl Default for Replies {
     fn default() -> Replies {
-        Replies { state: State::Type, open: 1, outer: Vec::new(), reply: NEW, naming: false }
+        Replies { state: State::Type, open: 1, outer: Vec::new(), reply: NEW, naming: false, opened: false }
     }
 }
 
@@ -151,6 +154,7 @@ impl Replies {
             if over {
                 let reply = std::mem::replace(&mut self.reply, NEW);
                 self.open = 1;
+                self.opened = false;
                 return Ok((at, Some(reply)));
             }
         }
@@ -238,7 +242,9 @@ impl Replies {
 
     fn aggregate(&mut self, elements: u64) -> Result<bool, NoReply> {
         // The first element of the reply proper; nothing in an aggregate inside of it is looked at.
-        let first = self.open == 1 && self.outer.is_empty() && elements > 0;
+        // (The last element of the outermost one stands alone there too.)
+        let first = self.open == 1 && self.outer.is_empty() && elements > 0 && !self.opened;
+        self.opened = true;
         self.opens(elements)?;
         let over = self.element_ends();
         self.naming = first;
@@ -319,6 +325,24 @@ mod tests {
             }
         }
         Ok(found)
+    }
+
+    #[test]
+    fn an_aggregate_that_ends_another_is_not_named() {
+        // What XRANGE says: the last element of the outermost array is itself one.
+        let words = "*2\r\n$15\r\n1700000000000-0\r\n*2\r\n$5\r\nfield\r\n$5\r\nvalue\r\n";
+        let nested = format!("*2\r\n{words}{words}");
+        let deep = "*1\r\n*1\r\n*1\r\n$9\r\nsubscribe\r\n".to_owned();
+        for reply in [nested, deep] {
+            for cut in 0..reply.len() {
+                let found = read(reply.as_bytes(), &[cut]).expect("a reply");
+                assert_eq!(
+                    (found.len(), found[0].0, found[0].1.kind.as_bytes()),
+                    (1, reply.len(), &b""[..]),
+                    "{reply:?}"
+                );
+            }
+        }
     }
 
     /// One of every type, each a reply.

@@ -37,6 +37,8 @@ pub enum Topic {
 pub enum Does {
     /// Nothing: one reply.
     Nothing,
+    /// Nobody knows: the server's own table does not name it.
+    Unknown,
     /// MULTI.
     Multi,
     /// EXEC.
@@ -80,12 +82,14 @@ pub struct Entry {
 #[derive(Clone, Debug)]
 pub struct Table {
     entries: HashMap<Box<[u8]>, Entry, BuildHasherDefault<Fnv>>,
+    /// Whether it is a server's own.
+    is_whole: bool,
 }
 
 impl Default for Table {
     /// What is known without a server.
     fn default() -> Table {
-        let mut table = Table { entries: HashMap::default() };
+        let mut table = Table { entries: HashMap::default(), is_whole: false };
         for (nature, names) in KNOWN {
             for name in names.split_ascii_whitespace() {
                 table.add(name, *nature, false);
@@ -124,7 +128,7 @@ const NOT_ONLY_READ: [&[u8]; 2] = [b"write", b"may_replicate"];
 impl Table {
     /// Adds what a server's answer to `COMMAND` says. `None` where it is no such answer.
     pub fn of_server(listed: &Value) -> Option<Table> {
-        let mut table = Table::default();
+        let mut table = Table { is_whole: true, ..Table::default() };
         let Value::List(commands) = listed else { return None };
         for command in commands {
             table.add_listed(command)?;
@@ -168,6 +172,11 @@ impl Table {
         let contains = self.entries.get(name.as_bytes()).is_some_and(|entry| entry.contains);
         let entry = Entry { nature, does: does(name), blocks, contains, path };
         self.entries.insert(name.as_bytes().into(), entry);
+    }
+
+    /// Whether it is a server's own: what it does not name, that server does not call so.
+    pub fn is_whole(&self) -> bool {
+        self.is_whole
     }
 
     /// The command of that name, in any case.

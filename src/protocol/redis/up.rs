@@ -106,6 +106,10 @@ impl Session {
             if self.ending || !self.poll_waiting(context) {
                 return Ok(moved);
             }
+            // A client that reads nothing is not read from either: what it is to be told would fill the memory.
+            if self.owed.is_full() || self.down.waits_for_the_client() {
+                return Ok(moved);
+            }
             let more = with_buffer(|buffer| self.poll_take(buffer, context))?;
             if !more {
                 return Ok(moved);
@@ -404,6 +408,7 @@ impl Session {
             _ => {}
         }
         match does {
+            Does::Unknown => Due::Doubtful,
             Does::Hello => Due::Hello,
             Does::Reset => Due::Reset,
             Does::Monitor => Due::Monitor,

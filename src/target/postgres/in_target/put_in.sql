@@ -7,6 +7,8 @@
 
 BEGIN;
 -- A trigger is made under a lock that waits for writers and has new ones wait: rather fail than stop the world.
+-- Names below are quoted as the standard has it.
+SET LOCAL standard_conforming_strings = on;
 SET LOCAL lock_timeout = '5s';
 
 CREATE SCHEMA IF NOT EXISTS @SCHEMA@;
@@ -108,7 +110,6 @@ DECLARE
     named regclass;
     found regclass;
     kind "char";
-    events text;
 BEGIN
     FOREACH named IN ARRAY ARRAY[@TABLES@]::regclass[] LOOP
         FOR found, kind IN
@@ -119,12 +120,14 @@ BEGIN
             )
             SELECT c.oid::regclass, c.relkind FROM family f JOIN pg_catalog.pg_class c ON c.oid = f.member
         LOOP
-            IF kind NOT IN ('r', 'p', 'f') THEN
+            IF kind = 'f' THEN
+                RAISE EXCEPTION '% is a foreign table: its rows are another database''s, and TRUNCATE has no trigger on it', found;
+            END IF;
+            IF kind NOT IN ('r', 'p') THEN
                 RAISE EXCEPTION '% is no table: name the tables under it', found;
             END IF;
-            events := CASE kind WHEN 'f' THEN 'INSERT OR UPDATE OR DELETE' ELSE 'INSERT OR UPDATE OR DELETE OR TRUNCATE' END;
-            EXECUTE format('CREATE OR REPLACE TRIGGER epochgate_fence BEFORE %s ON %s FOR EACH STATEMENT '
-                           'EXECUTE FUNCTION %I.fence(%L, %L)', events, found, @SCHEMA_TEXT@, @RESOURCE@, @MARK@);
+            EXECUTE format('CREATE OR REPLACE TRIGGER epochgate_fence BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON %s '
+                           'FOR EACH STATEMENT EXECUTE FUNCTION %I.fence(%L, %L)', found, @SCHEMA_TEXT@, @RESOURCE@, @MARK@);
             EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER epochgate_fence', found);
         END LOOP;
     END LOOP;

@@ -3,6 +3,8 @@
 -- From then on nothing in the database refuses a write. Run it as the owner of the tables.
 
 BEGIN;
+-- Names below are quoted as the standard has it.
+SET LOCAL standard_conforming_strings = on;
 SET LOCAL lock_timeout = '5s';
 
 DO $epochgate$
