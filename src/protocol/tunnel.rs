@@ -83,8 +83,7 @@ impl Tunnel {
                 polled => polled.is_ready(),
             };
             if sent && received {
-                // What was sent after the upstream had ended its side is answered by nothing.
-                return Poll::Ready(if up.sent_late { End::Broken } else { End::Whole });
+                return Poll::Ready(End::Whole);
             }
             if self.yields && stage == Stage::Finishing {
                 let moved = std::mem::take(&mut up.moved) | std::mem::take(&mut down.moved);
@@ -100,11 +99,16 @@ impl Tunnel {
         .await;
         match ended {
             End::Whole => {
+                // What was sent after the upstream had ended its side is answered by nothing.
+                let (outcome, settled) = match up.sent_late {
+                    true => (Outcome::Unknown, Settled::Lost),
+                    false => (Outcome::Answered, Settled::Answered),
+                };
                 if let Some(finish) = &mut self.finish {
-                    finish.ends_as(Outcome::Answered);
+                    finish.ends_as(outcome);
                 }
                 if let Some(right) = self.right.take() {
-                    right.settle(Settled::Answered);
+                    right.settle(settled);
                 }
             }
             End::Fenced | End::Stopped | End::Yielded | End::Broken => {

@@ -302,6 +302,13 @@ mod tests {
     }
 
     #[test]
+    fn every_address_of_this_host_is_its_own() {
+        let ip = |text: &str| text.parse::<IpAddr>().expect("an address");
+        // Of the block for documentation (RFC 5737): nobody has it.
+        assert!(is_of_this_host(ip("127.0.0.1")) && !is_of_this_host(ip("192.0.2.1")));
+    }
+
+    #[test]
     fn this_hosts_own_connections_are_seen_and_then_not() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("bind");
         let connect = || {

@@ -35,12 +35,26 @@ fn a_tunnel_carries_bytes_both_ways_and_ends_in_order() {
         let ((), got) = tokio::join!(sending, client.rest());
         assert_eq!(got.len(), large.len());
         assert_eq!(world.role.settled(), [], "the client's side is open yet");
-        client.send("bye").await;
         drop(client);
-        assert_eq!(target.rest().await, "bye");
+        assert_eq!(target.rest().await, "");
         world.role.until_settled(Settled::Answered).await;
         world.role.until_finished(Kind::Write, Outcome::Answered).await;
         until("closed", || world.role.open.get() == 0).await;
+    });
+}
+
+#[test]
+fn what_is_sent_after_the_target_has_ended_its_side_arrives_and_is_answered_by_nothing() {
+    run(async {
+        let world = world(|_| {}).await;
+        let (mut client, mut target) = tunnel(&world).await;
+        tokio::io::AsyncWriteExt::shutdown(&mut target.socket).await.expect("shutdown");
+        assert_eq!(client.rest().await, "");
+        client.send("bye").await;
+        drop(client);
+        assert_eq!(target.rest().await, "bye");
+        world.role.until_settled(Settled::Lost).await;
+        world.role.until_finished(Kind::Write, Outcome::Unknown).await;
     });
 }
 

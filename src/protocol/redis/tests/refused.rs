@@ -221,3 +221,51 @@ fn a_stamp_that_does_not_lead_lets_its_client_read() {
         assert_eq!(world.role.settled(), [Settled::NothingLeft]);
     });
 }
+
+/// A renamed SUBSCRIBE is confirmed once for each of its words: none of that answers what was sent behind it.
+#[test]
+fn what_the_server_does_not_list_leaves_nothing_to_be_told_apart() {
+    run(async {
+        let world = World::new().await;
+        let all = ["sub_x a b\r\n", SET].concat();
+        let (mut client, mut server) = world.sent(&all, &all).await;
+        let confirmed = |channel, count| format!("*3\r\n$9\r\nsubscribe\r\n$1\r\n{channel}\r\n:{count}\r\n");
+        let both = [confirmed("a", 1), confirmed("b", 2)].concat();
+        server.send(&both).await;
+        client.gets(&both).await;
+        assert!(world.role.settled().is_empty(), "SET has not been answered");
+        client.send(SET).await;
+        client.gets("-LOADING unverifiable").await;
+        assert!(world.role.refused.borrow().contains(&Reason::Unverifiable));
+    });
+}
+
+#[test]
+fn a_name_with_a_byte_that_no_name_has_does_not_pass() {
+    run(async {
+        let world = World::new().await;
+        let mut client = world.client(Some("42")).await;
+        client.send("*2\r\n$10\r\nSUBSCRIBE\0\r\n$1\r\na\r\n").await;
+        client.gets("-ERR ").await;
+        assert!(world.role.asked.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_client_that_reads_nothing_is_not_read_from() {
+    run(async {
+        let world = World::new().await;
+        world.role.stale.set(true);
+        let mut client = world.client(Some("41")).await;
+        let many = SET.repeat(10_000);
+        let sent = async {
+            for _ in 0..1_000 {
+                client.send(&many).await;
+            }
+        };
+        let stands_still = tokio::time::timeout(std::time::Duration::from_secs(3), sent).await;
+        assert!(stands_still.is_err(), "270 MB were taken of it");
+        let refused = world.role.refused.borrow().len();
+        assert!(refused < 1_000_000, "{refused} refusals wait for it");
+    });
+}
