@@ -257,15 +257,16 @@ fn a_client_that_reads_nothing_is_not_read_from() {
         let world = World::new().await;
         world.role.stale.set(true);
         let mut client = world.client(Some("41")).await;
-        let many = SET.repeat(10_000);
-        let sent = async {
-            for _ in 0..1_000 {
-                client.send(&many).await;
+        let many = SET.repeat(1_000);
+        let mut sent = 0;
+        // Far more than the sockets on the way hold of it, and of what it would be told.
+        while sent < 400 {
+            let chunk = tokio::time::timeout(std::time::Duration::from_secs(5), client.send(&many));
+            if chunk.await.is_err() {
+                return;
             }
-        };
-        let stands_still = tokio::time::timeout(std::time::Duration::from_secs(3), sent).await;
-        assert!(stands_still.is_err(), "270 MB were taken of it");
-        let refused = world.role.refused.borrow().len();
-        assert!(refused < 1_000_000, "{refused} refusals wait for it");
+            sent += 1;
+        }
+        panic!("{} refusals wait for it", world.role.refused.borrow().len());
     });
 }
