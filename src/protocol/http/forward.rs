@@ -409,8 +409,8 @@ impl Flight {
         self.client.become_tunnel(Tunnel {
             upstream: stream,
             ahead,
-            signal: self.right.as_ref().and_then(Right::lasting_signal),
             right: self.right.take(),
+            signal: self.signal.take(),
             finish: self.finish.take().map(|finish| Box::new(finish) as Box<dyn Ends>),
             role,
             yields: false,
