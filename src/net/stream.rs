@@ -31,12 +31,45 @@ enum Kind {
     Tls(Box<Tls>),
     Unix(UnixStream),
     Other(Pin<Box<dyn Io>>),
+    Looked(Box<Looked>),
+}
+
+/// A stream of which something was read ahead, until that is read: apart, for hardly any stream is one for long.
+struct Looked {
+    kind: Kind,
+    ahead: Vec<u8>,
 }
 
 impl Kind {
-    /// The stream as a reader and writer of bytes.
+    /// Stands in while a kind is taken out.
+    fn nothing() -> Kind {
+        Kind::Other(Box::pin(tokio::io::empty()))
+    }
+
+    /// The stream beneath what was read ahead.
+    fn beneath(&self) -> &Kind {
+        match self {
+            Kind::Looked(looked) => &looked.kind,
+            other => other,
+        }
+    }
+
+    /// What was read ahead, to add to.
+    fn ahead(&mut self) -> &mut Vec<u8> {
+        if !matches!(self, Kind::Looked(_)) {
+            let kind = std::mem::replace(self, Kind::nothing());
+            *self = Kind::Looked(Box::new(Looked { kind, ahead: Vec::new() }));
+        }
+        match self {
+            Kind::Looked(looked) => &mut looked.ahead,
+            _ => unreachable!("made one above"),
+        }
+    }
+
+    /// The stream as a reader and writer of bytes; what was read ahead is not among them.
     fn io(&mut self) -> Pin<&mut dyn Io> {
         match self {
+            Kind::Looked(looked) => looked.kind.io(),
             Kind::Tcp(socket) => Pin::<&mut TcpStream>::new(socket),
             Kind::Tls(tls) => Pin::<&mut Tls>::new(tls),
             Kind::Unix(socket) => Pin::<&mut UnixStream>::new(socket),
@@ -64,16 +97,10 @@ impl ResetOnClose {
     }
 }
 
-/// What was read ahead.
-#[derive(Default)]
-struct Ahead(Vec<u8>);
-
 /// A byte stream: a TCP socket, plain or with TLS, a unix socket, or any other (tests, the simulation).
 pub struct Stream {
     kind: Kind,
     reset: ResetOnClose,
-    /// What was looked at, and is still to be read: hardly any stream has it for long.
-    ahead: Option<Box<Ahead>>,
 }
 
 impl Stream {
@@ -86,38 +113,38 @@ impl Stream {
         let keepalive =
             TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_EVERY).with_retries(KEEPALIVE_TRIES);
         SockRef::from(&socket).set_tcp_keepalive(&keepalive)?;
-        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default(), ahead: None })
+        Ok(Stream { kind: Kind::Tcp(socket), reset: ResetOnClose::default() })
     }
 
     /// A session over a stream that [`Stream::tcp`] made.
     pub(super) fn secured(tls: Tls, reset: ResetOnClose) -> Stream {
-        Stream { kind: Kind::Tls(Box::new(tls)), reset, ahead: None }
+        Stream { kind: Kind::Tls(Box::new(tls)), reset }
     }
 
     /// A connected unix socket. What was written is in the peer's hands at once, so its reset is a plain drop.
     pub fn unix(socket: UnixStream) -> Stream {
-        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default(), ahead: None }
+        Stream { kind: Kind::Unix(socket), reset: ResetOnClose::default() }
     }
 
     /// Any other stream. Its reset is a plain drop.
     pub fn other(io: impl AsyncRead + AsyncWrite + 'static) -> Stream {
-        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default(), ahead: None }
+        Stream { kind: Kind::Other(Box::pin(io)), reset: ResetOnClose::default() }
     }
 
     /// The socket, where the bytes of this stream are those of a TCP connection.
     pub fn as_tcp(&self) -> Option<&TcpStream> {
         match &self.kind {
-            Kind::Tcp(socket) if self.ahead.is_none() => Some(socket),
+            Kind::Tcp(socket) => Some(socket),
             _ => None,
         }
     }
 
     /// The TCP connection that carries it, in whatever form.
     fn carrier(&self) -> Option<&TcpStream> {
-        match &self.kind {
+        match self.kind.beneath() {
             Kind::Tcp(socket) => Some(socket),
             Kind::Tls(tls) => Some(tls.socket()),
-            Kind::Unix(_) | Kind::Other(_) => None,
+            Kind::Unix(_) | Kind::Other(_) | Kind::Looked(_) => None,
         }
     }
 
@@ -129,9 +156,8 @@ impl Stream {
     /// Takes the TCP socket out again, with what decides how it is closed; `None` where it is none, or has become
     /// something else.
     pub(super) fn into_tcp(mut self) -> Option<(TcpStream, ResetOnClose)> {
-        let nothing = Kind::Other(Box::pin(tokio::io::empty()));
-        match std::mem::replace(&mut self.kind, nothing) {
-            Kind::Tcp(socket) if self.ahead.is_none() => Some((socket, self.reset.clone())),
+        match std::mem::replace(&mut self.kind, Kind::nothing()) {
+            Kind::Tcp(socket) => Some((socket, self.reset.clone())),
             _ => None,
         }
     }
@@ -142,10 +168,13 @@ impl Stream {
     /// # Errors
     /// Where the stream breaks.
     pub async fn look(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        if let (Kind::Tcp(socket), true) = (&self.kind, self.ahead.is_none()) {
+        if let Kind::Tcp(socket) = &self.kind {
             return socket.peek(bytes).await;
         }
-        let known = self.ahead.as_ref().map_or(0, |ahead| ahead.0.len());
+        let known = match &self.kind {
+            Kind::Looked(looked) => looked.ahead.len(),
+            _ => 0,
+        };
         if known < bytes.len() {
             let mut more = [0; 64];
             let space = (bytes.len() - known).min(more.len());
@@ -157,12 +186,12 @@ impl Stream {
             .await?;
             // Not before: nothing read ahead, where this is given up, would be read as the stream's end.
             if !space.filled().is_empty() {
-                self.ahead.get_or_insert_default().0.extend(space.filled());
+                self.kind.ahead().extend(space.filled());
             }
         }
-        let Some(ahead) = &self.ahead else { return Ok(0) };
-        let there = ahead.0.len().min(bytes.len());
-        bytes[..there].copy_from_slice(&ahead.0[..there]);
+        let Kind::Looked(looked) = &self.kind else { return Ok(0) };
+        let there = looked.ahead.len().min(bytes.len());
+        bytes[..there].copy_from_slice(&looked.ahead[..there]);
         Ok(there)
     }
 
@@ -179,15 +208,15 @@ impl Stream {
     /// Whether everything that was written is out of this process' hands. Never wrong where it says no: what TLS has
     /// sealed and the kernel has not taken yet waits in here.
     pub fn has_sent_all(&self) -> bool {
-        match &self.kind {
+        match self.kind.beneath() {
             Kind::Tls(tls) => tls.has_sent_all(),
-            Kind::Tcp(_) | Kind::Unix(_) | Kind::Other(_) => true,
+            Kind::Tcp(_) | Kind::Unix(_) | Kind::Other(_) | Kind::Looked(_) => true,
         }
     }
 
     /// The session, where it has TLS.
     pub fn tls(&self) -> Option<&Tls> {
-        match &self.kind {
+        match self.kind.beneath() {
             Kind::Tls(tls) => Some(tls),
             _ => None,
         }
@@ -210,26 +239,30 @@ impl Stream {
 
 impl fmt::Debug for Stream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.kind {
+        match self.kind.beneath() {
             Kind::Tcp(socket) => socket.fmt(f),
             Kind::Tls(tls) => tls.socket().fmt(f),
             Kind::Unix(socket) => socket.fmt(f),
-            Kind::Other(_) => f.write_str("Stream"),
+            Kind::Other(_) | Kind::Looked(_) => f.write_str("Stream"),
         }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        match (self.reset.get(), &mut self.kind) {
-            (false, Kind::Tls(tls)) => tls.say_goodbye(),
-            (true, _) => {
-                if let Some(socket) = self.carrier() {
-                    // It fails only for a socket that has no connection any more: then there is nothing to reset.
-                    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
-                }
+        if self.reset.get() {
+            if let Some(socket) = self.carrier() {
+                // It fails only for a socket that has no connection any more: then there is nothing to reset.
+                let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
             }
-            (false, _) => {}
+            return;
+        }
+        let beneath = match &mut self.kind {
+            Kind::Looked(looked) => &mut looked.kind,
+            other => other,
+        };
+        if let Kind::Tls(tls) = beneath {
+            tls.say_goodbye();
         }
     }
 }
@@ -240,17 +273,17 @@ impl AsyncRead for Stream {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(ahead) = &mut self.ahead {
-            let taken = ahead.0.len().min(buffer.remaining());
-            buffer.put_slice(&ahead.0[..taken]);
-            ahead.0.drain(..taken);
-            if ahead.0.is_empty() {
-                self.ahead = None;
-            }
-            return Poll::Ready(Ok(()));
-        }
         match &mut self.kind {
             Kind::Tcp(socket) => Pin::new(socket).poll_read(context, buffer),
+            Kind::Looked(looked) => {
+                let taken = looked.ahead.len().min(buffer.remaining());
+                buffer.put_slice(&looked.ahead[..taken]);
+                looked.ahead.drain(..taken);
+                if looked.ahead.is_empty() {
+                    self.kind = std::mem::replace(&mut looked.kind, Kind::nothing());
+                }
+                Poll::Ready(Ok(()))
+            }
             other => other.io().poll_read(context, buffer),
         }
     }
@@ -276,9 +309,9 @@ impl AsyncWrite for Stream {
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.kind {
+        match self.kind.beneath() {
             Kind::Other(io) => io.is_write_vectored(),
-            Kind::Tcp(_) | Kind::Tls(_) | Kind::Unix(_) => true,
+            Kind::Tcp(_) | Kind::Tls(_) | Kind::Unix(_) | Kind::Looked(_) => true,
         }
     }
 
