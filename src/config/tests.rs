@@ -1,3 +1,4 @@
+mod sessions;
 mod signatures;
 
 use std::path::Path;
