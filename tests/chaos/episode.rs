@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +15,7 @@ use crate::nemesis::Nemesis;
 use crate::plan::Plan;
 use crate::support::dice::Dice;
 use crate::support::process::eventually;
+use crate::support::stalls::Stalls;
 use crate::world::World;
 
 /// Once nothing is broken any more, a write is acknowledged within this time: the longest wait that the times of these
@@ -174,37 +174,4 @@ fn tally(world: &World<'_>, nemesis: &Nemesis) -> Tally {
         }
     }
     tally
-}
-
-/// Sees whether this process itself gets to run.
-struct Stalls {
-    longest: Arc<AtomicU64>,
-    end: Arc<AtomicBool>,
-}
-
-impl Stalls {
-    fn watch() -> Stalls {
-        let (longest, end) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (seen, ends) = (Arc::clone(&longest), Arc::clone(&end));
-        thread::spawn(move || {
-            let pause = Duration::from_millis(20);
-            while !ends.load(Ordering::Relaxed) {
-                let began = Instant::now();
-                thread::sleep(pause);
-                let late = began.elapsed().saturating_sub(pause);
-                seen.fetch_max(u64::try_from(late.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-            }
-        });
-        Stalls { longest, end }
-    }
-
-    fn longest(&self) -> Duration {
-        Duration::from_millis(self.longest.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Stalls {
-    fn drop(&mut self) {
-        self.end.store(true, Ordering::Relaxed);
-    }
 }

@@ -39,35 +39,7 @@ pub struct Shape {
     pub stamps_keep: bool,
 }
 
-macro_rules! faults {
-    ($($name:ident $word:literal $weight:literal $least:literal $most:literal;)*) => {
-        /// What is done to a world.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum Fault { $($name),* }
-
-        impl Fault {
-            /// All of them.
-            pub const ALL: &'static [Fault] = &[$(Fault::$name),*];
-
-            /// Its name.
-            pub fn as_str(self) -> &'static str {
-                match self { $(Fault::$name => $word),* }
-            }
-
-            /// How often it comes, beside the others.
-            fn weight(self) -> usize {
-                match self { $(Fault::$name => $weight),* }
-            }
-
-            /// How long it lasts, in milliseconds.
-            fn lasts(self) -> (u64, u64) {
-                match self { $(Fault::$name => ($least, $most)),* }
-            }
-        }
-    };
-}
-
-faults! {
+crate::faults! {
     // Processes.
     KillStamp "kill-stamp" 12 100 4000;
     KillGuard "kill-guard" 6 50 3000;

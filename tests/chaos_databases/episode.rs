@@ -13,9 +13,9 @@ use epochgate::verify::{self, Invariant, Options, Outside, Verdict, What, read};
 use crate::clients::{Clients, Shared};
 use crate::nemesis::Nemesis;
 use crate::plan::Plan;
-use crate::stalls::Stalls;
 use crate::support::dice::Dice;
 use crate::support::process::{Process, eventually};
+use crate::support::stalls::Stalls;
 use crate::world::World;
 
 /// Once nothing is broken any more, an operation is acknowledged within this time. What these worlds imply is two quarantines and

@@ -40,7 +40,6 @@ mod postgres;
 mod record;
 mod redis;
 mod relay;
-mod stalls;
 mod takeover;
 mod world;
 
