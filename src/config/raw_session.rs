@@ -11,7 +11,8 @@ use super::forms::{Network, Path, User, Written};
 #[serde(default, deny_unknown_fields)]
 pub struct ProxyProtocol {
     /// The addresses of those whose header is read, as they connect. Processes behind a unix socket are believed too, and so is
-    /// who has shown a certificate that `tls.client_ca` vouches for. A header from anybody else ends the connection.
+    /// who has shown a certificate that `tls.client_ca` vouches for. From anybody else none is read: what looks like one is
+    /// then the client's own first bytes. Behind a balancer's header a stamp's own, inside TLS, is read of who has shown such a certificate.
     pub from: Vec<Written<Network>>,
     /// Whether a connection from these without a header ends too.
     pub required: bool,

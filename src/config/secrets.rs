@@ -1,9 +1,11 @@
-//! Which files hold secrets. Nothing secret stands in the configuration itself: it names files, which are read where
+//! Which files hold secrets, and reading them. Nothing secret stands in the configuration itself: it names files, which are read where
 //! they are used and never shown.
 
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+
+use zeroize::Zeroizing;
 
 use super::resolved::{Config, CoordinatorKind};
 
@@ -34,6 +36,21 @@ pub fn files(config: &Config) -> Vec<SecretFile> {
         files.extend(named.map(|(key, path)| SecretFile { key, path: path.clone() }));
     }
     files
+}
+
+/// The password in the file that `key` names, without its line's end. Read at each login, so that one that was replaced is used
+/// from the next on, and overwritten once it has been handed over. Blocks on the disk.
+///
+/// # Errors
+/// Where there is none; the text names the key and the file, and nothing of what is in it.
+pub fn password(key: &str, file: &Path) -> Result<Zeroizing<String>, String> {
+    let file_of = || format!("{key} {}", file.display());
+    let bytes =
+        std::fs::read(file).map(Zeroizing::new).map_err(|error| format!("cannot read {}: {error}", file_of()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{} is not UTF-8", file_of()))?;
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let password = line.strip_suffix('\r').unwrap_or(line);
+    if password.is_empty() { Err(format!("{} is empty", file_of())) } else { Ok(Zeroizing::new(password.to_owned())) }
 }
 
 /// Whether every user of this host may read a file, as far as the file itself says. (A group may: that is how a secret

@@ -13,6 +13,7 @@ pub mod session;
 pub mod signal;
 pub mod tcp;
 pub mod tunnel;
+pub mod way;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -69,11 +69,10 @@ impl Sessions {
         matches!(self.listener.role, resolved::Role::Stamp(_))
     }
 
-    /// Asks the role once, and calls `then` with what it decided and the facts that it went by.
-    pub fn ask<T>(&self, asked: &Asked<'_>, then: impl FnOnce(Decision, &Facts<'_>) -> T) -> T {
+    /// Asks the role once.
+    pub fn ask(&self, asked: &Asked<'_>) -> Decision {
         let fields = StampAlone { name: &self.header, stamp: asked.stamp };
-        let facts = facts(asked, &fields);
-        then(self.role.decide(&facts), &facts)
+        self.role.decide(&facts(asked, &fields))
     }
 
     /// Says that it was refused: to the counters and the audit log. Once for each refusal that its client is told.
@@ -89,7 +88,7 @@ impl Sessions {
     /// finish meanwhile, one that says so.
     pub async fn admit(&self, asked: &Asked<'_>, closing: &mut Closing) -> Result<Right, Box<Refusal>> {
         loop {
-            let held = match self.ask(asked, |decision, _| decision) {
+            let held = match self.ask(asked) {
                 Decision::Forward(right) => return Ok(right),
                 Decision::Refuse(refusal) => return Err(refusal),
                 Decision::Hold(held) => held,
@@ -109,11 +108,7 @@ impl Sessions {
     /// The refusal to tell the client, as with [`Sessions::admit`]; nothing of the session has left, and the right is to be
     /// settled so.
     pub async fn connect(&self, right: &Right, who: &Party) -> Result<Stream, Box<Refusal>> {
-        let unreachable = |error: std::io::Error| {
-            let detail = format!("{error}; nothing was applied");
-            let refusal = Refusal::new(Reason::UpstreamUnreachable, detail);
-            Box::new(Refusal { resource: right.resource().cloned(), ..refusal })
-        };
+        let unreachable = |error| Box::new(Refusal { resource: right.resource().cloned(), ..unreachable(&error) });
         let mut upstream = self.connect_bare().await.map_err(unreachable)?;
         right.confirm()?;
         if self.is_stamp() {
@@ -163,6 +158,11 @@ pub fn stopping() -> Refusal {
     Refusal::new(Reason::GateShut, detail)
 }
 
+/// What is told a client whose upstream gave no connection: nothing of the session has left.
+pub fn unreachable(error: &std::io::Error) -> Refusal {
+    Refusal::new(Reason::UpstreamUnreachable, format!("{error}; nothing was applied"))
+}
+
 /// The header that goes before everything else to a guard. An address of the writer's own host says nothing to anybody else.
 fn announcement(who: &Party, upstream: &Stream, stamp: Option<&[u8]>) -> Vec<u8> {
     let source = match who.peer {
@@ -206,20 +206,14 @@ impl Fields for StampAlone<'_> {
     }
 }
 
-/// Tells the role, when dropped, how something ended: as not applied, until something else is said.
+/// Tells the role, when dropped, how something ended: as not applied, until something else is said. (A request of HTTP has one of
+/// its own, which borrows: a session may outlive whoever took it in.)
 pub struct Finish {
     role: Rc<dyn Role>,
     clock: Arc<dyn Clock>,
     began: Moment,
     kind: Kind,
     outcome: Outcome,
-}
-
-impl Finish {
-    /// Says what it is.
-    pub fn is(&mut self, kind: Kind) {
-        self.kind = kind;
-    }
 }
 
 impl Ends for Finish {

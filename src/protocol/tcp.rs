@@ -11,7 +11,7 @@ use bytes::Bytes;
 use super::right::Settled;
 use super::session::{Asked, Sessions};
 use super::tunnel::{Ends as _, Tunnel};
-use super::{Accepted, Kind, Right};
+use super::{Accepted, Kind};
 use crate::fence::{Outcome, Refusal};
 
 /// Serves one connection to its end.
@@ -36,7 +36,7 @@ pub async fn serve(sessions: Rc<Sessions>, accepted: Accepted) {
     let tunnel = Tunnel {
         upstream,
         ahead: Bytes::new(),
-        signal: Right::lasting_signal(&right),
+        signal: right.lasting_signal(),
         right: Some(right),
         finish: Some(Box::new(finish)),
         role: Rc::clone(&sessions.role),

@@ -1,34 +1,24 @@
 //! Bytes both ways, for as long as the fence allows: a connection that became something else, or a session of any protocol.
 
-use std::cell::Cell;
 use std::future::{Future as _, poll_fn};
-use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf as _, Bytes};
+use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::time::Instant;
 
 use super::right::Settled;
 use super::signal::{Ask, Signal};
+use super::way::{Stop, Watch, Way};
 use super::{CutReason, Right, Role};
 use crate::fence::Outcome;
 use crate::net::{Closing, Stage, Stream};
 
-/// What one read takes at most. Smaller ones cost three times the CPU of a large transfer.
-const CHUNK: usize = 256 * 1024;
-
 /// A session in which nothing has moved for so long stands still.
 const QUIET: Duration = Duration::from_secs(1);
-
-thread_local! {
-    /// One buffer for all tunnels of a worker: what the other side does not take at once is copied, so an idle or a
-    /// fast tunnel holds none.
-    static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
-}
 
 /// Somebody who is told how a tunnel ended; dropped with it.
 pub trait Ends {
@@ -57,8 +47,8 @@ pub struct Tunnel {
 impl Tunnel {
     /// Runs it to its end, over the client's stream, of which `ahead` was read before.
     pub async fn run(mut self, mut client: Stream, ahead: Bytes, mut closing: Closing) {
-        let mut up = Way { left: ahead, ..Way::default() };
-        let mut down = Way { left: std::mem::take(&mut self.ahead), ..Way::default() };
+        let mut up = Direction::with(ahead);
+        let mut down = Direction::with(std::mem::take(&mut self.ahead));
         self.upstream.reset_on_close().set(false);
         let mut quiet: Option<Pin<Box<tokio::time::Sleep>>> = None;
         let ended = poll_fn(|context| {
@@ -71,15 +61,13 @@ impl Tunnel {
             if stage == Stage::Now {
                 return Poll::Ready(End::Stopped);
             }
-            up.is_late = down.at_end;
-            let right = self.right.as_ref();
-            let goes_on = || right.is_none_or(Right::goes_on);
-            let sent = match up.poll(&mut client, &mut self.upstream, goes_on, context) {
-                Poll::Ready(Err(stop)) => return Poll::Ready(stop.into()),
+            up.is_late = down.way.at_end;
+            let sent = match up.poll(&mut client, &mut self.upstream, self.right.as_ref(), context) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
                 polled => polled.is_ready(),
             };
-            let received = match down.poll(&mut self.upstream, &mut client, || true, context) {
-                Poll::Ready(Err(stop)) => return Poll::Ready(stop.into()),
+            let received = match down.poll(&mut self.upstream, &mut client, None, context) {
+                Poll::Ready(Err(end)) => return Poll::Ready(end),
                 polled => polled.is_ready(),
             };
             if sent && received {
@@ -124,7 +112,7 @@ impl Tunnel {
                 }
                 // A connection that broke is no end: what comes of it must not look like one at the upstream.
                 let may_be_told = matches!(ended, End::Fenced | End::Yielded);
-                let over = may_be_told && !down.at_end && self.upstream_closes(closing).await;
+                let over = may_be_told && !down.way.at_end && self.upstream_closes(closing).await;
                 // An upstream that ended its side by itself may not have all of it yet: nothing more is to reach it.
                 self.upstream.reset_on_close().set(true);
                 if let Some(right) = self.right.take_if(|_| over) {
@@ -189,113 +177,81 @@ enum End {
     Broken,
 }
 
-/// Why nothing more goes one way.
-enum Stop {
-    /// The term is over.
-    Fenced,
-    /// A connection broke.
-    Broke,
-}
-
-impl From<io::Error> for Stop {
-    fn from(_: io::Error) -> Stop {
-        Stop::Broke
-    }
-}
-
 impl From<Stop> for End {
     fn from(stop: Stop) -> End {
         match stop {
-            Stop::Fenced => End::Fenced,
-            Stop::Broke => End::Broken,
+            Stop::Forbidden => End::Fenced,
+            // Whatever passes is right for a tunnel: it does not look.
+            Stop::End | Stop::FromBroke | Stop::ToBroke | Stop::Malformed(_) => End::Broken,
         }
     }
 }
 
-/// One direction.
-#[derive(Default)]
-struct Way {
-    /// Read, and not taken yet.
-    left: Bytes,
-    at_end: bool,
-    /// Something came since somebody last looked.
+/// One direction, with the end that it passes on.
+struct Direction {
+    way: Way,
+    /// Something came or went since somebody last looked.
     moved: bool,
-    /// The other way has ended: nothing will answer what goes this way now.
+    /// The other direction has ended: nothing will answer what goes this way now.
     is_late: bool,
     /// Something has gone this way since then.
     sent_late: bool,
     ended: bool,
-    unflushed: bool,
 }
 
-impl Way {
-    /// Ready when `from` has ended and `to` has been told. `goes_on` is asked before each part.
+impl Direction {
+    fn with(ahead: Bytes) -> Direction {
+        let way = Way::with(BytesMut::from(ahead));
+        Direction { way, moved: false, is_late: false, sent_late: false, ended: false }
+    }
+
+    /// Ready when `from` has ended and `to` has been told. The right, where it lives by one, is asked before each part.
     fn poll(
         &mut self,
         from: &mut Stream,
         to: &mut Stream,
-        goes_on: impl Fn() -> bool,
+        right: Option<&Right>,
         context: &mut Context<'_>,
-    ) -> Poll<Result<(), Stop>> {
-        while !self.ended {
-            while !self.left.is_empty() {
-                if !goes_on() {
-                    return Poll::Ready(Err(Stop::Fenced));
-                }
-                let taken = ready!(Pin::new(&mut *to).poll_write(context, &self.left))?;
-                if taken == 0 {
-                    return Poll::Ready(Err(Stop::Broke));
-                }
-                self.left.advance(taken);
-                self.moved = true;
-                self.sent_late |= self.is_late;
-                self.unflushed = true;
-            }
-            if self.at_end {
-                ready!(Pin::new(&mut *to).poll_shutdown(context))?;
-                self.ended = true;
-                break;
-            }
-            let mut buffer = BUFFER.take().unwrap_or_else(|| vec![0; CHUNK].into_boxed_slice());
-            let moved = self.poll_move(&mut buffer, from, to, &goes_on, context);
-            BUFFER.set(Some(buffer));
-            if moved?.is_pending() {
-                if self.unflushed && self.left.is_empty() {
-                    ready!(Pin::new(&mut *to).poll_flush(context))?;
-                    self.unflushed = false;
-                }
-                return Poll::Pending;
-            }
+    ) -> Poll<Result<(), End>> {
+        if self.ended {
+            return Poll::Ready(Ok(()));
         }
+        let Direction { way, moved, is_late, sent_late, .. } = self;
+        let mut passing = Passing { right, moved, is_late: *is_late, sent_late };
+        match ready!(way.poll(from, to, &mut passing, context)) {
+            Stop::End if passing.may_leave() => {}
+            Stop::End => return Poll::Ready(Err(End::Fenced)),
+            stop => return Poll::Ready(Err(stop.into())),
+        }
+        if ready!(Pin::new(to).poll_shutdown(context)).is_err() {
+            return Poll::Ready(Err(End::Broken));
+        }
+        self.ended = true;
         Poll::Ready(Ok(()))
     }
+}
 
-    fn poll_move(
-        &mut self,
-        buffer: &mut [u8],
-        from: &mut Stream,
-        to: &mut Stream,
-        goes_on: impl Fn() -> bool,
-        context: &mut Context<'_>,
-    ) -> Result<Poll<()>, Stop> {
-        let mut space = ReadBuf::new(buffer);
-        if Pin::new(from).poll_read(context, &mut space)?.is_pending() {
-            return Ok(Poll::Pending);
-        }
-        let read = space.filled();
-        self.at_end = read.is_empty();
-        self.moved = true;
-        if !goes_on() {
-            return Err(Stop::Fenced);
-        }
-        let taken = match Pin::new(to).poll_write(context, read) {
-            Poll::Ready(Ok(taken)) if !read.is_empty() => taken,
-            Poll::Ready(Err(error)) => return Err(error.into()),
-            _ => 0,
-        };
-        self.unflushed |= taken > 0;
-        self.sent_late |= taken > 0 && self.is_late;
-        self.left = Bytes::copy_from_slice(&read[taken..]);
-        Ok(Poll::Ready(()))
+/// What is seen of the bytes that pass.
+struct Passing<'a> {
+    right: Option<&'a Right>,
+    moved: &'a mut bool,
+    is_late: bool,
+    sent_late: &'a mut bool,
+}
+
+impl Watch for Passing<'_> {
+    fn read(&mut self, _: &[u8]) -> Result<(), &'static str> {
+        *self.moved = true;
+        Ok(())
+    }
+
+    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        *self.moved |= !bytes.is_empty();
+        *self.sent_late |= self.is_late && !bytes.is_empty();
+        Ok(())
+    }
+
+    fn may_leave(&self) -> bool {
+        self.right.is_none_or(Right::goes_on)
     }
 }

@@ -8,7 +8,7 @@
 //! this one it knows of every earlier one, also of a predecessor's whose first command it has not read yet.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -35,12 +35,24 @@ pub struct RedisProver {
     control: Control,
 }
 
+/// A number that no client has: asking to end it shows whether one may.
+const NOBODY: &[u8] = b"9223372036854775807";
+
+/// What `epochgate check` wants to know of a server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Where the clients come from that are not of this host, and are no replicas.
+    pub around: Vec<IpAddr>,
+}
+
 /// A client, as the server lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Row {
     id: i64,
     /// None where the server itself cannot tell any more: its connection has just been reset.
     address: Option<SocketAddr>,
+    /// It follows the server, and writes nothing there.
+    is_replica: bool,
 }
 
 impl RedisProver {
@@ -50,20 +62,58 @@ impl RedisProver {
         RedisProver { authority: (&*upstream.authority).into(), dial, control }
     }
 
-    async fn attempt(&self) -> Result<Proof, String> {
-        let told = |failure: Failure| format!("Redis at {}: {}", self.authority, explained(&failure));
+    /// Looks whether a proof could be had now, and who has not come from this host. It ends nobody.
+    ///
+    /// # Errors
+    /// Why there could be no proof.
+    pub async fn look(&self) -> Result<Seen, String> {
+        let looked = async {
+            let (mut client, own) = self.connect().await?;
+            let (rows, vantage) = self.list(&mut client, own).await?;
+            let needed: [&[&[u8]]; 2] = [&[b"CLIENT", b"KILL", b"ID", NOBODY], &[b"COMMAND", b"COUNT"]];
+            for command in needed {
+                client.ask(command).await.map_err(|failure| self.told(&failure))?;
+            }
+            let strangers = rows.iter().filter(|row| !row.is_replica).filter_map(|row| row.address);
+            Ok(Seen { around: strangers.filter(|address| !vantage.is_own(*address)).map(|it| it.ip()).collect() })
+        };
+        timeout(PATIENCE, looked).await.unwrap_or_else(|_| Err(self.late()))
+    }
+
+    fn told(&self, failure: &Failure) -> String {
+        format!("Redis at {}: {}", self.authority, explained(failure))
+    }
+
+    fn late(&self) -> String {
+        format!("Redis at {} did not answer within {PATIENCE:?}", self.authority)
+    }
+
+    /// A connection that is logged in, with its number at the server.
+    async fn connect(&self) -> Result<(Client, i64), String> {
         let stream = self.dial.dial(&self.authority, Speaks::Sessions).await.map_err(|error| error.to_string())?;
         let mut client = Client::new(stream);
-        client.log_in(Some(&self.control)).await.map_err(told)?;
-        let Value::Integer(own) = client.ask(&[b"CLIENT", b"ID"]).await.map_err(told)? else {
-            return Err(told(Failure::Connection("its answer to CLIENT ID is no number".into())));
-        };
+        client.log_in(Some(&self.control)).await.map_err(|failure| self.told(&failure))?;
+        match client.ask(&[b"CLIENT", b"ID"]).await.map_err(|failure| self.told(&failure))? {
+            Value::Integer(own) => Ok((client, own)),
+            _ => Err(self.told(&Failure::Connection("its answer to CLIENT ID is no number".into()))),
+        }
+    }
+
+    /// Whom the server serves now, and where this host stands towards it.
+    async fn list(&self, client: &mut Client, own: i64) -> Result<(Vec<Row>, Vantage), String> {
+        let listed = client.ask(&[b"CLIENT", b"LIST"]).await.map_err(|failure| self.told(&failure))?;
+        let rows = listed.text().and_then(|text| rows(&String::from_utf8_lossy(text)));
+        let no_list = || self.told(&Failure::Connection("its CLIENT LIST is of another form".into()));
+        let rows = rows.ok_or_else(no_list)?;
+        let vantage = self.vantage(client, &rows, own)?;
+        Ok((rows, vantage))
+    }
+
+    async fn attempt(&self) -> Result<Proof, String> {
+        let (mut client, own) = self.connect().await?;
         let mut ended = 0;
         loop {
-            let listed = client.ask(&[b"CLIENT", b"LIST"]).await.map_err(told)?;
-            let rows = listed.text().and_then(|text| rows(&String::from_utf8_lossy(text)));
-            let rows = rows.ok_or_else(|| told(Failure::Connection("its CLIENT LIST is of another form".into())))?;
-            let vantage = self.vantage(&client, &rows, own)?;
+            let (rows, vantage) = self.list(&mut client, own).await?;
             let (known, unknown): (Vec<&Row>, Vec<&Row>) = rows.iter().partition(|row| row.address.is_some());
             let sessions: Vec<Listed> =
                 known.iter().filter_map(|row| Some(Listed { client: row.address?, order: row.id })).collect();
@@ -77,7 +127,7 @@ impl RedisProver {
                 match client.ask(&[b"CLIENT", b"KILL", b"ID", id.as_bytes()]).await {
                     Ok(Value::Integer(killed)) => ended += usize::try_from(killed).unwrap_or_default(),
                     Ok(_) => {}
-                    Err(failure) => return Err(told(failure)),
+                    Err(failure) => return Err(self.told(&failure)),
                 }
             }
             sleep(AGAIN).await;
@@ -99,10 +149,7 @@ impl RedisProver {
 
 impl Prover for RedisProver {
     fn prove<'a>(&'a self, _: &'a Term, _: &'a Resource) -> Proving<'a> {
-        Box::pin(async move {
-            let late = || format!("Redis at {} did not answer within {PATIENCE:?}", self.authority);
-            timeout(PATIENCE, self.attempt()).await.unwrap_or_else(|_| Err(late()))
-        })
+        Box::pin(async move { timeout(PATIENCE, self.attempt()).await.unwrap_or_else(|_| Err(self.late())) })
     }
 }
 
@@ -118,7 +165,7 @@ fn rows(text: &str) -> Option<Vec<Row>> {
             return Some(None);
         }
         let address = if address.starts_with('?') { None } else { Some(address.parse().ok()?) };
-        Some(Some(Row { id, address }))
+        Some(Some(Row { id, address, is_replica: flags.contains('S') }))
     };
     let rows: Option<Vec<Option<Row>>> = text.lines().filter(|line| !line.is_empty()).map(row).collect();
     Some(rows?.into_iter().flatten().collect())
@@ -151,12 +198,14 @@ mod tests {
                     id=4 addr=[::1]:40001 laddr=[::1]:6379 fd=9 name= age=1 idle=0 flags=b db=0 sub=0 cmd=blpop user=default\n\
                     id=5 addr=?:0 laddr=?:0 fd=10 name= age=1 idle=0 flags=N db=0 sub=0 cmd=NULL user=default\n\
                     id=6 addr=127.0.0.1:6380 laddr=127.0.0.1:40009 fd=11 name= age=1 idle=0 flags=M db=0 cmd=NULL user=(superuser)\n\
-                    id=7 addr=/run/redis.sock:0 laddr=/run/redis.sock:0 fd=12 name= age=1 idle=0 flags=U db=0 cmd=get user=default\n";
+                    id=7 addr=/run/redis.sock:0 laddr=/run/redis.sock:0 fd=12 name= age=1 idle=0 flags=U db=0 cmd=get user=default\n\
+                    id=8 addr=10.0.0.8:40001 laddr=10.0.0.7:6379 fd=9 name= age=1 idle=0 flags=S db=0 sub=0 cmd=replconf user=default\n";
         let at = |text: &str| Some(text.parse().expect("an address"));
         let expected = [
-            Row { id: 3, address: at("127.0.0.1:40000") },
-            Row { id: 4, address: at("[::1]:40001") },
-            Row { id: 5, address: None },
+            Row { id: 3, address: at("127.0.0.1:40000"), is_replica: false },
+            Row { id: 4, address: at("[::1]:40001"), is_replica: false },
+            Row { id: 5, address: None, is_replica: false },
+            Row { id: 8, address: at("10.0.0.8:40001"), is_replica: true },
         ];
         assert_eq!(rows(text).expect("a list"), expected);
         for no_list in ["id=x addr=1.2.3.4:5 flags=N", "addr=1.2.3.4:5 flags=N", "id=1 addr=here flags=N", "OK"] {

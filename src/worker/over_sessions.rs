@@ -23,46 +23,36 @@ pub fn over_sessions(header: HeaderName, clock: Arc<dyn Clock>, mechanisms: Mech
         let sessions = Sessions::new(Arc::clone(listener), role, Arc::clone(&clock), mechanisms, header.as_str(), dial);
         match listener.protocol {
             // HTTP is served elsewhere; of what else there is nothing is known.
-            resolved::Protocol::Http | resolved::Protocol::Tcp => Rc::new(OverTcp(Rc::new(sessions))),
-            resolved::Protocol::Postgres => Rc::new(OverPostgres(Rc::new(Postgres::new(sessions)))),
-            resolved::Protocol::Redis => Rc::new(OverRedis(Rc::new(Redis::new(sessions)))),
+            resolved::Protocol::Http | resolved::Protocol::Tcp => {
+                let sessions = Rc::new(sessions);
+                over(move |accepted| Box::pin(tcp::serve(Rc::clone(&sessions), accepted)))
+            }
+            resolved::Protocol::Postgres => {
+                let postgres = Rc::new(Postgres::new(sessions));
+                over(move |accepted| Box::pin(Rc::clone(&postgres).serve(accepted)))
+            }
+            resolved::Protocol::Redis => {
+                let redis = Rc::new(Redis::new(sessions));
+                over(move |accepted| Box::pin(Rc::clone(&redis).serve(accepted)))
+            }
         }
     })
 }
 
-struct OverTcp(Rc<Sessions>);
+/// A protocol of which nothing but a connection's whole life is known.
+struct OverSessions<S>(S);
 
-impl Protocol for OverTcp {
+fn over(serve: impl Fn(Accepted) -> Serving + 'static) -> Rc<dyn Protocol> {
+    Rc::new(OverSessions(serve))
+}
+
+impl<S: Fn(Accepted) -> Serving> Protocol for OverSessions<S> {
     fn serve(&self, accepted: Accepted) -> Serving {
-        Box::pin(tcp::serve(Rc::clone(&self.0), accepted))
+        (self.0)(accepted)
     }
 
     fn writes_in_flight(&self) -> usize {
         // They end with their connections.
-        0
-    }
-}
-
-struct OverPostgres(Rc<Postgres>);
-
-impl Protocol for OverPostgres {
-    fn serve(&self, accepted: Accepted) -> Serving {
-        Box::pin(Rc::clone(&self.0).serve(accepted))
-    }
-
-    fn writes_in_flight(&self) -> usize {
-        0
-    }
-}
-
-struct OverRedis(Rc<Redis>);
-
-impl Protocol for OverRedis {
-    fn serve(&self, accepted: Accepted) -> Serving {
-        Box::pin(Rc::clone(&self.0).serve(accepted))
-    }
-
-    fn writes_in_flight(&self) -> usize {
         0
     }
 }

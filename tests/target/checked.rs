@@ -1,6 +1,7 @@
-//! What `epochgate check` says of a guard before a PostgreSQL server.
+//! What `epochgate check` says of a guard before a database.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use serde_json::Value;
@@ -8,15 +9,19 @@ use serde_json::Value;
 use crate::ground::{Asker, put_in, server, session_of};
 use crate::support::postgres::{Postgres, Session, psql};
 use crate::support::process::{LONG, Launch, eventually};
+use crate::support::redis::Redis;
 
-/// A configuration with one guard.
+/// A configuration with one guard before this server of PostgreSQL.
 fn config(folder: &Path, server: &Postgres, control: &str) -> String {
+    config_of("postgres", folder, server.address, control)
+}
+
+fn config_of(protocol: &str, folder: &Path, server: SocketAddr, control: &str) -> String {
     let text = format!(
         "id: guard-1\nstate_dir: {0}/state\ncoordinator: {{ embedded: {0}/epochs }}\nresources: {{ orders: {{}} }}\n\
-         listeners:\n- name: orders-guard\n  role: guard\n  protocol: postgres\n  listen: 127.0.0.1:0\n  \
-         resource: orders\n  upstream:\n    url: postgres://{1}\n{control}",
+         listeners:\n- name: orders-guard\n  role: guard\n  protocol: {protocol}\n  listen: 127.0.0.1:0\n  \
+         resource: orders\n  upstream:\n    url: {protocol}://{server}\n{control}",
         folder.display(),
-        server.address
     );
     let path = folder.join("epochgate.yaml");
     fs::write(&path, text).unwrap();
@@ -91,4 +96,33 @@ fn it_says_what_a_control_connection_lacks() {
     assert_says(&databases(&path), "failed", "GRANT pg_monitor, pg_signal_backend TO \"app\"");
     let path = config(folder.path(), &server, "");
     assert_says(&databases(&path), "warning", "no control connection");
+}
+
+#[test]
+fn at_redis_it_tries_each_right_that_a_proof_needs() {
+    let server = Redis::start();
+    let folder = tempfile::tempdir().unwrap();
+    let password = folder.path().join("password");
+    fs::write(&password, "secret\n").unwrap();
+    let control = format!("    control: {{ user: epochgate, password_file: {} }}\n", password.display());
+    let path = config_of("redis", folder.path(), server.address, &control);
+    assert_says(&databases(&path), "failed", "WRONGPASS");
+    for (rights, what) in [
+        ("+client|id +client|list +command", "NOPERM"),
+        ("+client|id +client|kill +command", "NOPERM"),
+        ("+client", "NOPERM"),
+    ] {
+        server.cli(
+            &[&["ACL", "SETUSER", "epochgate", "reset", "on", ">secret"], &*rights.split(' ').collect::<Vec<_>>()]
+                .concat(),
+        );
+        assert_says(&databases(&path), "failed", what);
+    }
+    server.cli(&["ACL", "SETUSER", "epochgate", "reset", "on", ">secret", "+client", "+command"]);
+    let found = databases(&path);
+    assert_says(&found, "ok", "sees every client, and may end them");
+    assert_says(&found, "ok", "every client is of this host");
+
+    let without = config_of("redis", folder.path(), server.address, "");
+    assert_says(&databases(&without), "warning", "no control connection");
 }

@@ -9,47 +9,85 @@ use tokio::task::LocalSet;
 use super::super::paint::plain;
 use super::report::{Category, Finding};
 use crate::config::resolved::{Config, Listener, Protocol, Role};
+use crate::net::dial::ClientSlot;
 use crate::target::postgres::Postgres;
 use crate::target::postgres::look::{Around, InTarget, Seen};
+use crate::target::redis::{self, RedisProver};
 
 /// So many of a kind are named.
 const NAMED: usize = 5;
 
-/// Every guard before a PostgreSQL server; `None` where there is none.
+/// Every guard before a server that it can have a connection of its own to; `None` where there is none.
 pub async fn look(config: &Config) -> Option<Category> {
-    let mut listeners = config.listeners.iter().filter(|listener| guards_postgres(listener)).peekable();
-    listeners.peek()?;
-    let mut category = Category::new("databases");
-    for listener in listeners {
-        for finding in LocalSet::new().run_until(look_at(listener)).await {
-            category.add(finding);
-        }
+    let guards = config.listeners.iter().filter(|listener| matches!(listener.role, Role::Guard(_)));
+    let mut category = None;
+    for listener in guards {
+        let findings = match listener.protocol {
+            Protocol::Postgres => LocalSet::new().run_until(look_at_postgres(listener)).await,
+            Protocol::Redis => LocalSet::new().run_until(look_at_redis(listener)).await,
+            Protocol::Http | Protocol::Tcp => continue,
+        };
+        let category = category.get_or_insert_with(|| Category::new("databases"));
+        findings.into_iter().for_each(|finding| category.add(finding));
     }
-    Some(category)
+    category
 }
 
-fn guards_postgres(listener: &Listener) -> bool {
-    matches!(listener.role, Role::Guard(_)) && listener.protocol == Protocol::Postgres
-}
-
-async fn look_at(listener: &Listener) -> Vec<Finding> {
-    // What is wrong with certificates is said elsewhere; without them this connection is not made.
+/// What is wrong with certificates is said elsewhere; without them this connection is not made.
+fn certificates(listener: &Listener) -> ClientSlot {
     let sides = crate::tls::load(listener, Timestamp::now()).unwrap_or_default();
-    let slot = Rc::new(RefCell::new(sides.client));
-    let Some(server) = Postgres::new(listener.name.clone(), &listener.upstream, slot) else {
-        return vec![Finding::warning(
-            format!("{}: no control connection", listener.name),
-            "a session that ends without an answer is over by time alone (drain.quarantine), and a statement may run for \
-             longer than that: give upstream.control, a user that may end sessions",
-        )];
+    Rc::new(RefCell::new(sides.client))
+}
+
+fn no_control(listener: &Listener, may_go_on: &str) -> Vec<Finding> {
+    vec![Finding::warning(
+        format!("{}: no control connection", listener.name),
+        format!(
+            "what ends without an answer is over by time alone (drain.quarantine), and {may_go_on} may run for longer \
+             than that: give upstream.control, a user that may end sessions"
+        ),
+    )]
+}
+
+fn proves_nothing(why: &str) -> Vec<Finding> {
+    vec![Finding::bad(
+        plain(why).to_string(),
+        "without it what is lost is never proved to be over, and a handoff that meets it stays shut",
+    )]
+}
+
+async fn look_at_postgres(listener: &Listener) -> Vec<Finding> {
+    let Some(server) = Postgres::new(listener.name.clone(), &listener.upstream, certificates(listener)) else {
+        return no_control(listener, "a statement");
     };
     match server.look(&listener.serves).await {
         Ok(seen) => found(&listener.name, &listener.serves.iter().map(ToString::to_string).collect::<Vec<_>>(), &seen),
-        Err(why) => vec![Finding::bad(
-            plain(&why).to_string(),
-            "without it a lost session is never proved to be over, and a handoff that meets one stays shut",
-        )],
+        Err(why) => proves_nothing(&why),
     }
+}
+
+async fn look_at_redis(listener: &Listener) -> Vec<Finding> {
+    let Some(control) = listener.upstream.control.clone() else {
+        return no_control(listener, "a command that blocks, or a script,");
+    };
+    match RedisProver::new(&listener.upstream, control, certificates(listener)).look().await {
+        Ok(seen) => found_at_redis(&listener.name, &seen),
+        Err(why) => proves_nothing(&why),
+    }
+}
+
+fn found_at_redis(listener: &str, seen: &redis::Seen) -> Vec<Finding> {
+    let good = format!("{listener}: Redis: the control connection sees every client, and may end them");
+    let from: Vec<String> = seen.around.iter().map(ToString::to_string).collect();
+    let around = match from.len() {
+        0 => Finding::good(format!("{listener}: every client is of this host")),
+        count => Finding::warning(
+            format!("{listener}: {count} client(s) are not of this host: {}", named(&from)),
+            "a write of theirs goes around this guard: let the server take writers from the guard's host only (bind, a \
+             firewall, or an ACL user that is the guard's clients' alone)",
+        ),
+    };
+    vec![Finding::good(good), around]
 }
 
 fn found(listener: &str, resources: &[String], seen: &Seen) -> Vec<Finding> {
@@ -177,5 +215,15 @@ mod tests {
             "{words:?}"
         );
         assert!(words[2].contains("and 2 more"), "{words:?}");
+    }
+
+    #[test]
+    fn whoever_writes_to_redis_from_elsewhere_is_named() {
+        let words = |around: &[&str]| {
+            let around = around.iter().map(|address| address.parse().expect("an address")).collect();
+            found_at_redis("db", &redis::Seen { around }).iter().map(Finding::words).collect::<Vec<_>>()
+        };
+        assert!(words(&[])[1].starts_with("db: every client is of this host"));
+        assert!(words(&["10.0.0.9", "::1"])[1].contains("2 client(s) are not of this host: 10.0.0.9, ::1"));
     }
 }

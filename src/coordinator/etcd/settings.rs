@@ -12,12 +12,15 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::Zeroizing;
 
 use crate::config::resolved::{Coordinator, Etcd, EtcdTls};
+use crate::config::secrets;
 use crate::coordinator::store::StoreError;
 
 /// HTTP/2 pings: etcd ends connections that are pinged more often than every 5 s, or without a stream. Faster detection
 /// is the business of each call's time limit, and of the watch's own questions.
 const PING_EVERY: Duration = Duration::from_secs(6);
 const PING_ANSWER: Duration = Duration::from_secs(3);
+
+const PASSWORD_FILE: &str = "coordinator.etcd.user.password_file";
 
 /// The kernel's own probes, for connections without a stream.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
@@ -94,7 +97,7 @@ impl Settings {
         }
         if let Some((name, file)) = self.user.as_ref().filter(|_| !anonymous) {
             // The client keeps its own copy for as long as it lives: it logs in again by itself.
-            options = options.with_user(name, password(file)?.as_str());
+            options = options.with_user(name, secrets::password(PASSWORD_FILE, file)?.as_str());
         }
         Ok(options)
     }
@@ -129,18 +132,6 @@ fn endpoint(url: &str, tls: Option<&EtcdTls>) -> Result<String, String> {
 fn read(what: &str, file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     let bytes = std::fs::read(file).map_err(|e| format!("cannot read coordinator.etcd.{what} {}: {e}", file.display()));
     bytes.map(Zeroizing::new)
-}
-
-fn password(file: &Path) -> Result<Zeroizing<String>, String> {
-    let bytes = read("user.password_file", file)?;
-    let text = std::str::from_utf8(&bytes)
-        .map_err(|_| format!("coordinator.etcd.user.password_file {} is not UTF-8", file.display()))?;
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let password = line.strip_suffix('\r').unwrap_or(line);
-    if password.is_empty() {
-        return Err(format!("coordinator.etcd.user.password_file {} is empty", file.display()));
-    }
-    Ok(Zeroizing::new(password.to_owned()))
 }
 
 /// Reads and checks the files ourselves: what the client says about a bad one names no file.
@@ -240,6 +231,6 @@ mod tests {
         assert!(options().expect_err("refused").contains("is empty"));
         std::fs::write(&file, "hunter2\r\n").expect("written");
         assert!(options().is_ok());
-        assert_eq!(password(&file).expect("a password").as_str(), "hunter2");
+        assert_eq!(secrets::password(PASSWORD_FILE, &file).expect("a password").as_str(), "hunter2");
     }
 }

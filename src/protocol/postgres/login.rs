@@ -8,8 +8,8 @@ use bytes::Buf as _;
 use tokio::io::{AsyncRead as _, ReadBuf};
 
 use super::message::leading;
-use super::way::{Stop, Watch, Way};
 use crate::net::Stream;
+use crate::protocol::way::{Stop, Watch, Way};
 
 /// So much of a client waits for the greeting's end: more than any message of an authentication has.
 const WAITS: usize = 80 * 1024;
@@ -30,7 +30,7 @@ pub fn poll(
     loop {
         let answers = match leading(&up.left, |kind| kind == ANSWER) {
             Ok(answers) => answers,
-            Err(why) => return Poll::Ready(Stop::Malformed(why)),
+            Err(why) => return Poll::Ready(Stop::Malformed(why.0)),
         };
         if answers > 0 {
             let waits = up.left.split_off(answers);

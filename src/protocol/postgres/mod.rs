@@ -13,7 +13,6 @@
 //! | [`startup`] | the startup message: whose session, which epoch, and what the target sees of it |
 //! | [`session`] | the loop: bytes both ways, and every end that there is |
 //! | [`login`] | until the server takes queries: passwords pass, and all else waits |
-//! | [`way`] | one direction of it |
 //! | [`tracker`] | what is outstanding at the server |
 //! | [`cancel`] | requests to cancel |
 //! | [`refuse`] | what clients are told |
@@ -28,7 +27,6 @@ pub mod refuse;
 mod session;
 pub mod startup;
 pub mod tracker;
-mod way;
 
 #[cfg(test)]
 mod tests;
@@ -128,7 +126,7 @@ impl Postgres {
         // What a sidecar vouches for stands before what the client says of itself.
         let stamp = carried.or_else(|| Some(Bytes::from(said.as_ref().ok()?.clone().map(Cow::into_owned)?)));
         let named = Named { who, path: startup.path(), stamp };
-        let mut finish = self.sessions.begin(Kind::Write);
+        let finish = self.sessions.begin(Kind::Write);
         let begun = async {
             if let Err(why) = said {
                 return Err(Box::new(Refusal::new(Reason::MalformedStamp, why.0)));
@@ -153,7 +151,6 @@ impl Postgres {
                 Session::begin(self, named, client, ahead, upstream, &packet, right, finish, closing).run().await;
             }
             Err(refusal) => {
-                finish.is(Kind::Write);
                 self.sessions.say_refused(&named.asked(), &refusal);
                 farewell::tell(client, &refuse::refusal(&refusal), &mut closing).await;
             }

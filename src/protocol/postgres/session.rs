@@ -22,7 +22,6 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::message::{self, Malformed};
 use super::tracker::{Tracker, Transaction};
-use super::way::{Stop, Watch, Way};
 use super::{Named, Postgres, farewell, login, refuse};
 use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Stage, Stream};
@@ -30,6 +29,7 @@ use crate::protocol::right::Settled;
 use crate::protocol::session::Finish;
 use crate::protocol::signal::{Ask, Signal};
 use crate::protocol::tunnel::Ends as _;
+use crate::protocol::way::{Stop, Watch, Way};
 use crate::protocol::{CutReason, Decision, Right};
 
 /// A client that takes nothing for so long does not hold up the end of its session: the rest is read without it.
@@ -100,8 +100,8 @@ struct Up<'a> {
 }
 
 impl Watch for Up<'_> {
-    fn taken(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        self.tracker.sent(bytes)
+    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.tracker.sent(bytes).map_err(|why| why.0)
     }
 
     fn may_leave(&self) -> bool {
@@ -117,7 +117,7 @@ impl Watch for Up<'_> {
 struct Startup<'a>(Option<&'a Right>);
 
 impl Watch for Startup<'_> {
-    fn taken(&mut self, _: &[u8]) -> Result<(), Malformed> {
+    fn taken(&mut self, _: &[u8]) -> Result<(), &'static str> {
         Ok(())
     }
 
@@ -130,11 +130,11 @@ impl Watch for Startup<'_> {
 struct Down<'a>(&'a mut Tracker, &'a mut u64);
 
 impl Watch for Down<'_> {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
-        self.0.came(bytes)
+    fn read(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
+        self.0.came(bytes).map_err(|why| why.0)
     }
 
-    fn taken(&mut self, bytes: &[u8]) -> Result<(), Malformed> {
+    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
         *self.1 += bytes.len() as u64;
         Ok(())
     }
@@ -226,7 +226,7 @@ impl Session {
                 Poll::Ready(Stop::End) => return Poll::Ready(Why::ClientEnded),
                 Poll::Ready(Stop::FromBroke) => return Poll::Ready(Why::ClientBroke),
                 Poll::Ready(Stop::Forbidden) => return Poll::Ready(Why::Fenced),
-                Poll::Ready(Stop::Malformed(why)) => return Poll::Ready(Why::ClientMalformed(why)),
+                Poll::Ready(Stop::Malformed(why)) => return Poll::Ready(Why::ClientMalformed(Malformed(why))),
                 // What it has said before is still to be heard.
                 Poll::Ready(Stop::ToBroke) => self.up_is_over = true,
             }
@@ -433,14 +433,14 @@ impl Session {
     /// What the role says of its stamp today: who leads now, and which epoch would be let in.
     fn over(&self) -> Cow<'static, Refusal> {
         let asked = self.named.asked();
-        let refusal = self.service.sessions.ask(&asked, |decision, _| match decision {
+        let refusal = match self.service.sessions.ask(&asked) {
             Decision::Refuse(refusal) => Some(*refusal),
             Decision::Forward(right) => {
                 right.settle(Settled::NothingLeft);
                 None
             }
             Decision::Hold(_) => None,
-        });
+        };
         Cow::Owned(refusal.unwrap_or_else(|| Refusal::new(Reason::FencedInFlight, "this session's epoch is over")))
     }
 

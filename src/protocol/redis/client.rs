@@ -1,13 +1,13 @@
 //! A connection of the sidecar's own to a Redis server: logs in, asks, and reads whole replies.
 
 use std::io;
-use std::path::Path;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use zeroize::Zeroizing;
 
 use super::value::Value;
 use crate::config::resolved::Control;
+use crate::config::secrets;
 use crate::net::Stream;
 
 /// A connection over which one question is asked at a time. It speaks RESP2. Dropped in the middle of a question, it is of no
@@ -82,10 +82,10 @@ impl Client {
     /// Where the password cannot be read, or the server does not take it.
     pub async fn log_in(&mut self, control: Option<&Control>) -> Result<(), Failure> {
         let Some(Control { user, password_file: Some(file), .. }) = control else { return Ok(()) };
-        let password = password(file).map_err(Failure::Connection)?;
+        let password = secrets::password("upstream.control.password_file", file).map_err(Failure::Connection)?;
         match user {
-            Some(user) => self.ask(&[b"AUTH", user.as_bytes(), &password]).await?,
-            None => self.ask(&[b"AUTH", &password]).await?,
+            Some(user) => self.ask(&[b"AUTH", user.as_bytes(), password.as_bytes()]).await?,
+            None => self.ask(&[b"AUTH", password.as_bytes()]).await?,
         };
         Ok(())
     }
@@ -100,13 +100,4 @@ impl Client {
     pub fn stream(&self) -> &Stream {
         &self.stream
     }
-}
-
-/// The password in a file: without the end of its line.
-fn password(file: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    let mut text = Zeroizing::new(std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?);
-    while text.last().is_some_and(|byte| matches!(byte, b'\n' | b'\r')) {
-        text.pop();
-    }
-    if text.is_empty() { Err(format!("{} is empty: it is to hold the password", file.display())) } else { Ok(text) }
 }

@@ -126,6 +126,11 @@ impl Session {
         Ok(())
     }
 
+    /// Whether it is the sidecar's turn to say something.
+    pub(super) fn has_own_to_say(&self) -> bool {
+        self.down.replies.between() && self.owed.owns_the_next()
+    }
+
     /// Says what the sidecar itself has to say, if it is its turn.
     fn say_own(&mut self, context: &mut Context<'_>) -> bool {
         let mut said = false;

@@ -11,6 +11,7 @@
 //! | [`find`] | which command it is that a client sends |
 //! | [`own`] | what the sidecar does itself of what a client asks for |
 //! | [`up`], [`down`] | from the client: what may pass; from the server: what is answered |
+//! | [`passing`] | which bytes may go to the server: nothing else is written there |
 //! | [`writing`] | the right of the writes that are under way |
 //! | [`refuse`] | refusals as Redis errors |
 //!
@@ -23,6 +24,7 @@ mod find;
 mod learn;
 mod owed;
 mod own;
+mod passing;
 pub mod refuse;
 pub mod reply;
 pub mod request;
@@ -41,7 +43,7 @@ use bytes::Bytes;
 use tokio::io::AsyncWriteExt as _;
 
 use super::right::Settled;
-use super::session::{Asked, Sessions};
+use super::session::{Asked, Sessions, unreachable};
 use super::{Accepted, CutReason, Kind, Party};
 use crate::config::resolved::{self, Stale};
 use crate::fence::Refusal;
@@ -117,8 +119,7 @@ impl Redis {
         // Who does not lead may read.
         let connected = self.sessions.connect_without_right(who).await;
         connected.map(|server| (server, None)).map_err(|error| {
-            let detail = format!("{error}; nothing was applied");
-            let refusal = Refusal::new(crate::fence::Reason::UpstreamUnreachable, detail);
+            let refusal = unreachable(&error);
             self.sessions.say_refused(&asked, &refusal);
             Box::new(refusal)
         })

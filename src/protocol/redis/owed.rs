@@ -105,6 +105,11 @@ impl Owed {
         }
     }
 
+    /// Whether the next reply is the sidecar's own.
+    pub fn owns_the_next(&self) -> bool {
+        matches!(self.due.front(), Some(Entry { due: Due::Own(_), .. }))
+    }
+
     /// How many commands have been sent.
     pub fn sent(&self) -> u64 {
         self.sent

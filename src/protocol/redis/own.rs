@@ -85,15 +85,20 @@ impl Session {
         } else if self.stamp.is_some() {
             refuse::plain("this connection has its stamp already, and keeps it: connect again to say another")
         } else {
-            match value.whole().map(|value| (value, Stamp::parse(value))) {
-                Some((value, Ok(_))) => {
+            let taken = value.whole().ok_or("it is too long").and_then(|value| match Stamp::parse(value) {
+                Ok(_) => Ok(value),
+                Err(malformed) => Err(malformed.0),
+            });
+            match taken {
+                Ok(value) => {
                     self.stamp = Some(Bytes::copy_from_slice(value));
                     b"+OK\r\n".to_vec()
                 }
-                Some((_, Err(malformed))) => {
-                    refuse::plain(&format!("{}: {}", Reason::MalformedStamp.as_str(), malformed.0))
+                Err(why) => {
+                    let refusal = Refusal::new(Reason::MalformedStamp, why);
+                    self.redis.sessions.say_refused(&self.asked("/EPOCHGATE", Kind::Write), &refusal);
+                    refuse::error(&refusal)
                 }
-                None => refuse::plain(&format!("{}: it is too long", Reason::MalformedStamp.as_str())),
             }
         };
         self.say(text);

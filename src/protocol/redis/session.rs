@@ -147,7 +147,8 @@ impl Session {
 
     fn poll(&mut self, closing: &mut Closing, context: &mut Context<'_>) -> Poll<End> {
         loop {
-            match closing.watch(context) {
+            let stage = closing.watch(context);
+            match stage {
                 Stage::Now => return Poll::Ready(End::Shutdown),
                 Stage::Finishing if self.owed.is_empty() && self.up.is_between() => self.ending = true,
                 Stage::Finishing => self.stop_waiting(stopping()),
@@ -165,7 +166,20 @@ impl Session {
             if self.ending && self.owed.is_empty() && self.down.is_empty() {
                 return Poll::Ready(End::Over);
             }
-            if !came && !went {
+            // Each direction has taken all that was there: what one does for the other is all that is left to do. Up comes
+            // after down, so that is what down may say now, and in a hurry or at the end whatever has moved.
+            let again = match stage {
+                Stage::Open if !self.is_hurried() => went && self.has_own_to_say(),
+                _ => came || went,
+            };
+            if again {
+                continue;
+            }
+            // A write that has begun just now has a signal that nobody has listened to yet.
+            if went && self.is_to_be_cut(context) {
+                return Poll::Ready(End::Fenced);
+            }
+            if !(went && self.is_hurried()) {
                 return Poll::Pending;
             }
         }

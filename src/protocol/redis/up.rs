@@ -11,18 +11,16 @@ use super::super::{Held, Kind};
 use super::find::{Found, find};
 use super::owed::Due;
 use super::own::Silence;
-use super::request::{Command, Front, Malformed, Rest, front};
+use super::passing::{Allowed, Begun, Read};
+use super::request::{Command, Front, Malformed, front};
 use super::session::{CHUNK, Session, with_buffer, write_now};
 use super::table::{Does, Nature, Table};
-use super::writing::{self, Leave};
+use super::writing::{self, Leave, Pass};
 use super::{METHOD, refuse};
 use crate::fence::{Reason, Refusal};
 
 /// While a write is held, no more is read than this: it is to be noticed when its client goes away.
 const MOST_WAITING: usize = 64 * 1024;
-
-/// What the server is told in place of an EXEC that is refused.
-const DISCARD: &[u8] = b"*1\r\n$7\r\nDISCARD\r\n";
 
 /// The way up.
 #[derive(Default)]
@@ -31,10 +29,7 @@ pub struct Up {
     kept: Vec<u8>,
     /// Whether that is to be looked at again before more is read.
     again: bool,
-    /// What is still to come of the command that has begun...
-    rest: Rest,
-    /// ...and whether it is dropped.
-    dropping: bool,
+    begun: Begun,
     /// For the server, which has not taken it yet.
     left: Vec<u8>,
     unflushed: bool,
@@ -67,8 +62,8 @@ enum Waiting {
 
 /// What is to become of a command.
 pub(super) enum Fate {
-    /// To the server, which owes this for it.
-    Pass(Due, bool),
+    /// To the server, which owes this for it, and whether that may be a long time coming.
+    Pass(Pass, Due, bool),
     /// Nowhere: it has been answered.
     Drop,
     /// It waits.
@@ -78,7 +73,7 @@ pub(super) enum Fate {
 impl Up {
     /// Whether no command has begun that is not whole.
     pub fn is_between(&self) -> bool {
-        self.rest.is_over() && self.kept.is_empty() && self.left.is_empty()
+        self.begun.is_over() && self.kept.is_empty() && self.left.is_empty()
     }
 
     /// Nothing more comes.
@@ -216,67 +211,65 @@ impl Session {
     /// Takes what can be taken of `bytes`; says how much that was. Where the next command waits, the rest is left.
     fn take(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<usize> {
         let table = self.redis.commands.table();
-        // What was passed on but for these, which are still to be.
-        let (mut at, mut from) = (0, 0);
+        let mut read = Read::of(bytes);
         let malformed = loop {
-            if !self.up.rest.is_over() {
-                let begins = at;
-                match self.up.rest.pass(&bytes[at..]) {
-                    Ok(taken) => at += taken,
-                    Err(malformed) => break Some(malformed),
-                }
-                if self.up.dropping {
-                    self.pass_to_server(&bytes[from..begins], context)?;
-                    from = at;
-                }
-                if !self.up.rest.is_over() {
-                    break None;
-                }
+            match read.go_on(&mut self.up.begun) {
+                Ok(allowed) => self.pass_to_server(allowed, context)?,
+                Err(malformed) => break Some(malformed),
             }
-            self.up.dropping = false;
-            match front(&bytes[at..]) {
+            if !self.up.begun.is_over() || self.ending {
+                break None;
+            }
+            self.up.begun = Begun::Nothing;
+            match front(read.ahead()) {
                 Err(malformed) => break Some(malformed),
                 Ok(Front::Cut) => break None,
-                Ok(Front::Nothing(length)) => at += length,
-                Ok(Front::Command(command)) => {
-                    let fate = match self.fate(&table, &command) {
-                        Ok(fate) => fate,
-                        Err(malformed) => break Some(malformed),
-                    };
-                    let (length, rest) = command.rest();
-                    match fate {
-                        Fate::Wait => break None,
-                        Fate::Pass(due, blocks) => {
-                            let hidden = self.is_silent();
-                            self.owed.owe(due, hidden, blocks);
-                        }
-                        Fate::Drop => {
-                            self.pass_to_server(&bytes[from..at], context)?;
-                            from = at + length;
-                            self.up.dropping = true;
-                            if std::mem::take(&mut self.up.discards) {
-                                self.pass_to_server(DISCARD, context)?;
-                                self.owed.owe(Due::Reply, true, false);
-                            }
-                        }
-                    }
-                    at += length;
-                    self.up.rest = rest;
-                    if self.ending {
-                        break None;
-                    }
-                }
+                Ok(Front::Nothing(length)) => read.pass_nothing(length),
+                Ok(Front::Command(command)) => match self.fate(&table, &command) {
+                    Err(malformed) => break Some(malformed),
+                    Ok(Fate::Wait) => break None,
+                    Ok(fate) => self.take_one(&mut read, fate, &command, context)?,
+                },
             }
         };
-        self.pass_to_server(&bytes[from..at.max(from)], context)?;
+        self.pass_to_server(read.allowed(), context)?;
         if let Some(malformed) = malformed {
             self.owed.own(refuse::plain(&malformed.to_string()));
             self.ending = true;
         }
-        Ok(if self.ending { bytes.len() } else { at })
+        Ok(if self.ending { bytes.len() } else { read.taken() })
     }
 
-    fn pass_to_server(&mut self, bytes: &[u8], context: &mut Context<'_>) -> io::Result<()> {
+    /// Takes the first part of one command, whose fate is known.
+    fn take_one(
+        &mut self,
+        read: &mut Read<'_>,
+        fate: Fate,
+        command: &Command<'_>,
+        context: &mut Context<'_>,
+    ) -> io::Result<()> {
+        let (length, rest) = command.rest();
+        match fate {
+            Fate::Pass(pass, due, blocks) => {
+                let hidden = self.is_silent();
+                self.owed.owe(due, hidden, blocks);
+                read.pass(&pass, length);
+                self.up.begun = Begun::Passing(pass, rest);
+            }
+            Fate::Drop | Fate::Wait => {
+                self.pass_to_server(read.skip(length), context)?;
+                self.up.begun = Begun::Dropping(rest);
+                if std::mem::take(&mut self.up.discards) {
+                    self.pass_to_server(Allowed::discard(), context)?;
+                    self.owed.owe(Due::Reply, true, false);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn pass_to_server(&mut self, allowed: Allowed<'_>, context: &mut Context<'_>) -> io::Result<()> {
+        let bytes = allowed.bytes();
         if bytes.is_empty() {
             return Ok(());
         }
@@ -319,7 +312,7 @@ impl Session {
             _ => {}
         }
         match self.leave(&found) {
-            Leave::Granted => Ok(Fate::Pass(self.passes(found.does, command), found.blocks)),
+            Leave::Granted(pass) => Ok(Fate::Pass(pass, self.passes(found.does, command), found.blocks)),
             leave => Ok(self.without_leave(&found, leave)),
         }
     }
@@ -333,32 +326,29 @@ impl Session {
         let (nth, sessions) = (self.owed.sent() + 1, &self.redis.sessions);
         let stamp = self.stamp.as_deref();
         let asked = |kind| Asked { method: METHOD, path: &found.path, kind, lasts: false, who: &self.who, stamp };
-        match found.nature {
-            Nature::Neutral => Leave::Granted,
-            Nature::Write => {
-                if self.owed.is_uncounted() {
-                    let detail = "on this connection it can no longer be told which reply is whose (MONITOR, or SUBSCRIBE in a \
-                                  transaction); nothing was applied: write over another one";
-                    let refusal = Refusal::new(Reason::Unverifiable, detail);
-                    self.ending = true;
-                    return writing::refused(sessions, &asked(Kind::Write), Box::new(refusal));
-                }
+        let leave = match writing::without_asking(found.nature, self.redis.asks_reads) {
+            Some(pass) => Leave::Granted(pass),
+            None if found.nature == Nature::Read => {
+                // Where what is stale is refused, nobody reads who may not write.
+                let kind = if self.redis.refuses_stale { Kind::Write } else { Kind::Read };
+                writing::ask_for_a_read(sessions, &asked(kind))
+            }
+            None if self.owed.is_uncounted() => {
+                let detail = "on this connection it can no longer be told which reply is whose (MONITOR, or SUBSCRIBE in a \
+                              transaction); nothing was applied: write over another one";
+                let refusal = Refusal::new(Reason::Unverifiable, detail);
+                self.ending = true;
+                writing::refused(sessions, &asked(Kind::Write), Box::new(refusal))
+            }
+            None => {
                 let announced = self.announced.as_deref();
                 writing::ask_for_a_write(sessions, &asked(Kind::Write), announced, nth, &mut self.writing)
             }
-            Nature::Read => {
-                let leave = match self.redis.asks_reads {
-                    false => Leave::Granted,
-                    // Where what is stale is refused, nobody reads who may not write.
-                    true if self.redis.refuses_stale => writing::ask_for_a_read(sessions, &asked(Kind::Write)),
-                    true => writing::ask_for_a_read(sessions, &asked(Kind::Read)),
-                };
-                if matches!(leave, Leave::Granted) && self.reading.is_none() {
-                    self.reading = Some(sessions.begin(Kind::Read));
-                }
-                leave
-            }
+        };
+        if found.nature == Nature::Read && matches!(leave, Leave::Granted(_)) && self.reading.is_none() {
+            self.reading = Some(sessions.begin(Kind::Read));
         }
+        leave
     }
 
     fn without_leave(&mut self, found: &Found<'_>, leave: Leave) -> Fate {
@@ -381,7 +371,7 @@ impl Session {
                 Fate::Drop
             }
             // It has been dealt with.
-            Leave::Granted => Fate::Drop,
+            Leave::Granted(_) => Fate::Drop,
         }
     }
 

@@ -5,6 +5,7 @@ use super::super::session::{Asked, Finish, Sessions};
 use super::super::signal::{Ask, Signal};
 use super::super::tunnel::Ends as _;
 use super::super::{Decision, Held, Kind, Right};
+use super::table::Nature;
 use crate::fence::stamp::Stamp;
 use crate::fence::{Outcome, Reason, Refusal};
 
@@ -18,10 +19,18 @@ pub struct Writing {
     finish: Finish,
 }
 
+/// That one command may go to the server. Made here alone, for a write that a confirmed right covers until it is answered, and for
+/// what changes nothing.
+pub struct Pass {
+    _made_here: (),
+}
+
+const PASS: Pass = Pass { _made_here: () };
+
 /// What is to become of a command.
 pub enum Leave {
     /// It may pass.
-    Granted,
+    Granted(Pass),
     /// It is refused, and that has been said.
     Refused(Box<Refusal>),
     /// It is asked about again when this resolves.
@@ -62,7 +71,7 @@ pub fn ask_for_a_write(
             return Leave::After;
         }
         writing.until = nth;
-        return Leave::Granted;
+        return Leave::Granted(PASS);
     }
     let right = match decide(sessions, asked) {
         Ok(right) => right,
@@ -77,7 +86,7 @@ pub fn ask_for_a_write(
     let mut finish = sessions.begin(Kind::Write);
     finish.ends_as(Outcome::Unknown);
     *writing = Some(Writing { signal: right.signal(), right, until: nth, finish });
-    Leave::Granted
+    Leave::Granted(PASS)
 }
 
 /// Asks for leave to send a read. It changes nothing, so nothing of it is kept.
@@ -85,15 +94,24 @@ pub fn ask_for_a_read(sessions: &Sessions, asked: &Asked<'_>) -> Leave {
     match decide(sessions, asked) {
         Ok(right) => {
             right.settle(Settled::Answered);
-            Leave::Granted
+            Leave::Granted(PASS)
         }
         Err(leave) => leave,
     }
 }
 
+/// Leave for what the role is not asked about: what neither reads nor writes, and reads where only writes are fenced.
+pub fn without_asking(nature: Nature, asks_reads: bool) -> Option<Pass> {
+    match nature {
+        Nature::Neutral => Some(PASS),
+        Nature::Read => (!asks_reads).then_some(PASS),
+        Nature::Write => None,
+    }
+}
+
 /// A right that was confirmed, or what is to become of the command without.
 fn decide(sessions: &Sessions, asked: &Asked<'_>) -> Result<Right, Leave> {
-    let right = match sessions.ask(asked, |decision, _| decision) {
+    let right = match sessions.ask(asked) {
         Decision::Forward(right) => right,
         Decision::Refuse(refusal) => return Err(refused(sessions, asked, refusal)),
         Decision::Hold(held) => return Err(Leave::Held(held)),

@@ -1,29 +1,23 @@
 //! How the control connection is made, and what has to be true of it before anything that it says counts.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::task::AbortHandle;
 use tokio_postgres::config::SslMode;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Config, NoTls, Row};
-use zeroize::Zeroizing;
 
 use super::super::orphans::Vantage;
 use crate::config::resolved::{Control, Upstream};
+use crate::config::secrets;
 use crate::net::dial::ClientSlot;
-use crate::net::{Dial as _, Speaks, Stream, UpstreamDial, tls};
-use crate::tls::explain;
+use crate::net::{Dial as _, Speaks, UpstreamDial};
 
 /// As it stands in `pg_stat_activity`.
 pub(super) const APPLICATION_NAME: &str = "epochgate control";
-
-/// SSLRequest: its length, and the code that stands where a version would.
-const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
 /// Settings of the session, whatever the server's, the database's and the user's defaults are: nobody's operators are
 /// found in a path, nothing ends it for being idle, and what it has written is on the disk when it says so.
@@ -59,7 +53,7 @@ impl Connected {
     /// Asks one question, no longer than an answer may take.
     ///
     /// # Errors
-    /// As [`Question::text`] says them.
+    /// As [`Failed::text`] says them.
     pub async fn ask(&self, sql: &str, parameters: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>, Failed> {
         match tokio::time::timeout(self.limit, self.client.query(sql, parameters)).await {
             Ok(answer) => answer.map_err(Failed::Server),
@@ -145,7 +139,12 @@ fn is_one_host(addresses: &[SocketAddr]) -> bool {
 /// Makes the connection, and looks whether it can prove anything: whether the server sees this host where it is, and
 /// lets it see and end sessions.
 pub(super) async fn connect(upstream: &Upstream, control: &Control, slot: &ClientSlot) -> Result<Connected, String> {
-    let stream = dial(upstream, slot).await?;
+    // Never a password in plain text where TLS is wanted.
+    if upstream.tls.is_some() && slot.borrow().is_none() {
+        return Err("there are no certificates yet to make a TLS session with".to_owned());
+    }
+    let dial = UpstreamDial::new(upstream, Rc::clone(slot));
+    let stream = dial.dial(&upstream.authority, Speaks::Postgres).await.map_err(|error| error.to_string())?;
     let ends = stream.tcp_ends().ok_or("the connection has no addresses")?;
     let (local, server) = ends.map_err(|error| format!("the connection has no addresses: {error}"))?;
     let user = control.user.clone().unwrap_or_else(|| "epochgate".to_owned());
@@ -154,7 +153,7 @@ pub(super) async fn connect(upstream: &Upstream, control: &Control, slot: &Clien
     // TLS is done already, or not wanted: the library has the stream as it is.
     config.ssl_mode(SslMode::Disable);
     if let Some(file) = &control.password_file {
-        config.password(password(file)?.as_bytes());
+        config.password(secrets::password("upstream.control.password_file", file)?.as_bytes());
     }
     let limit = upstream.response_timeout;
     let logged_in = tokio::time::timeout(limit, config.connect_raw(stream, NoTls)).await;
@@ -228,52 +227,6 @@ pub(super) fn client_of(row: &Row, at: usize) -> Result<Option<SocketAddr>, Stri
     let ip: IpAddr = ip.parse().map_err(|_| format!("the server lists {ip:?} as an address"))?;
     let port = u16::try_from(port).map_err(|_| format!("the server lists {port} as a port"))?;
     Ok(Some(SocketAddr::new(ip, port)))
-}
-
-/// A stream to the server, with TLS where the upstream has it.
-async fn dial(upstream: &Upstream, slot: &ClientSlot) -> Result<Stream, String> {
-    let plain = UpstreamDial::new(upstream, ClientSlot::default());
-    let stream = plain.dial(&upstream.authority, Speaks::Sessions).await.map_err(|error| error.to_string())?;
-    if upstream.tls.is_none() {
-        return Ok(stream);
-    }
-    let side = slot.borrow().clone().ok_or("there are no certificates yet to make a TLS session with")?;
-    let limit = upstream.connect_timeout;
-    let secured = async {
-        let stream = ask_for_tls(stream).await?;
-        tls::connect(stream, &side.sessions, side.name.clone(), limit / 2).await.map_err(|error| {
-            let (_, text) = explain::explain(&error, false);
-            io::Error::new(error.kind(), text)
-        })
-    };
-    match tokio::time::timeout(limit, secured).await {
-        Ok(stream) => stream.map_err(|error| format!("no TLS session: {error}")),
-        Err(_) => Err(format!("no TLS session within {limit:?} (upstream.connect_timeout)")),
-    }
-}
-
-/// Has the server say that TLS follows. One byte is read and no more: what came with it in plain text would be taken for
-/// the beginning of the session, which refuses it.
-async fn ask_for_tls(mut stream: Stream) -> io::Result<Stream> {
-    stream.write_all(&SSL_REQUEST).await?;
-    match stream.read_u8().await? {
-        b'S' => Ok(stream),
-        b'N' => {
-            Err(io::Error::other("the server has no TLS (ssl = on in postgresql.conf), and the upstream asks for it"))
-        }
-        other => Err(io::Error::other(format!("this is no PostgreSQL server: it answers with byte {other:#04x}"))),
-    }
-}
-
-/// The password in a file, without the line's end. Read at each login, so that one that was replaced is used from the
-/// next on, and overwritten once it has been handed over.
-fn password(file: &Path) -> Result<Zeroizing<String>, String> {
-    let place = format!("upstream.control.password_file {}", file.display());
-    let bytes = std::fs::read(file).map(Zeroizing::new).map_err(|error| format!("cannot read {place}: {error}"))?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{place} is not UTF-8"))?;
-    let line = text.strip_suffix('\n').unwrap_or(text);
-    let password = line.strip_suffix('\r').unwrap_or(line);
-    if password.is_empty() { Err(format!("{place} is empty")) } else { Ok(Zeroizing::new(password.to_owned())) }
 }
 
 #[cfg(test)]

@@ -42,10 +42,7 @@ fn what_is_idle_is_over_at_once_also_in_a_transaction() {
 #[test]
 fn nothing_more_of_the_client_leaves_and_the_answer_still_comes() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, mut client, mut server) = running().await;
         is_stale_now(&world);
         world.fence.ask(Ask::Hurry);
         until("it is heard", || !world.role.cuts.borrow().is_empty()).await;
@@ -65,10 +62,7 @@ fn nothing_more_of_the_client_leaves_and_the_answer_still_comes() {
 #[test]
 fn what_is_overdue_is_cancelled_by_its_own_key() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, mut client, mut server) = running().await;
         is_stale_now(&world);
         world.fence.ask(Ask::CutHalfSent);
         let mut cancel = world.at_server().await;
@@ -85,10 +79,7 @@ fn what_is_overdue_is_cancelled_by_its_own_key() {
 #[test]
 fn what_no_cancelling_ends_is_cut_and_lost() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, mut client, mut server) = running().await;
         is_stale_now(&world);
         world.fence.ask(Ask::CutHalfSent);
         let _cancel = world.at_server().await;
@@ -103,10 +94,7 @@ fn what_no_cancelling_ends_is_cut_and_lost() {
 #[test]
 fn a_cut_asks_nobody() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, _client, mut server) = running().await;
         is_stale_now(&world);
         world.fence.ask(Ask::Cut);
         world.role.until_settled(Settled::Lost).await;
@@ -131,10 +119,7 @@ fn a_session_that_may_not_go_on_sends_nothing_more() {
 #[test]
 fn a_message_is_not_torn_to_tell_of_the_end() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, mut client, mut server) = running().await;
         // Half of a row, and no more.
         let half = &message(b'D', &[7; 100])[..50];
         server.send(half).await;
@@ -149,10 +134,7 @@ fn a_message_is_not_torn_to_tell_of_the_end() {
 #[test]
 fn a_client_that_reads_nothing_does_not_hold_the_fence_up() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, _client, mut server) = running().await;
         // More than the kernel takes for a client that does not read.
         let sending = tokio::task::spawn_local(async move {
             let rows = message(b'D', &vec![7; 1 << 20]);
@@ -172,10 +154,7 @@ fn a_client_that_reads_nothing_does_not_hold_the_fence_up() {
 #[test]
 fn a_client_that_goes_lets_its_statement_end() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, mut client, mut server) = running().await;
         client.0.shutdown().await.expect("shutdown");
         assert_eq!(server.rest().await, (Vec::new(), true), "it is told that nothing follows");
         assert!(world.role.settled().is_empty(), "it runs");
@@ -249,10 +228,7 @@ fn a_listener_that_finishes_lets_transactions_end() {
 #[test]
 fn what_ends_at_once_is_lost_where_something_runs() {
     run(async {
-        let world = world().await;
-        let (mut client, mut server) = world.session().await;
-        client.send(&query()).await;
-        server.expect(&query()).await;
+        let (world, _client, mut server) = running().await;
         world.closer.now();
         world.role.until_settled(Settled::Lost).await;
         assert!(!server.rest().await.1, "cut by reset");

@@ -80,6 +80,15 @@ impl World {
     }
 }
 
+/// A session with a query under way.
+pub async fn running() -> (World, End, End) {
+    let world = world().await;
+    let (mut client, mut server) = world.session().await;
+    client.send(&query()).await;
+    server.expect(&query()).await;
+    (world, client, server)
+}
+
 /// [`World::session`]'s startup message as the server gets it.
 pub fn rewritten() -> Vec<u8> {
     startup(&[("user", "app"), ("application_name", "[epochgate 42]"), ("epochgate.epoch", "42")])

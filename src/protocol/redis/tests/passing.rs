@@ -1,7 +1,7 @@
 //! What passes, passes as it came, and each batch of writes has one right.
 
 use super::support::{World, run};
-use crate::fence::Outcome;
+use crate::fence::{Outcome, Reason};
 use crate::protocol::Kind;
 use crate::protocol::right::Settled;
 
@@ -119,6 +119,7 @@ fn a_client_says_its_epoch_itself_and_once() {
         }
         let lines: Vec<&str> = said.lines().collect();
         assert!(lines[0].contains("malformed_stamp"), "{said}");
+        assert_eq!(*world.role.refused.borrow(), [Reason::MalformedStamp], "it is in the books");
         assert_eq!(lines[1], "+OK");
         assert!(lines[2].contains("has its stamp already"), "{said}");
         assert!(lines[3].contains("EPOCHGATE EPOCH <epoch>"), "{said}");

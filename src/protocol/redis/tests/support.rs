@@ -2,53 +2,30 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::HeaderValue;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
 
 use super::super::Redis;
 use super::super::table::Table;
 use super::super::value::Value;
 use crate::clock::HostClock;
 use crate::config::resolved::{
-    GuardLoss, GuardSettings, IncomingStamp, Limits, Listener, Mode, Protocol, Role as ListenerRole, Stale,
-    StampSettings, UntilArmed, Upstream, UpstreamVersion,
+    IncomingStamp, Listener, Protocol, Role as ListenerRole, Stale, StampSettings, UntilArmed, Upstream,
 };
 use crate::fence::mechanism::Mechanisms;
 use crate::fence::{Epoch, Outcome, Reason, Refusal};
 use crate::net::{Closer, Stream, UpstreamDial};
+use crate::protocol::http::tests::support;
+pub use crate::protocol::http::tests::support::{run, until};
 use crate::protocol::right::{Keeper, Proof, Settled};
 use crate::protocol::session::Sessions;
 use crate::protocol::signal::{Caller, Signal};
 use crate::protocol::{Accepted, Binding, CutReason, Decision, Facts, Finished, Kind, Party, Right, Role};
-
-/// Longer than anything takes on the slowest machine.
-const FOREVER: Duration = Duration::from_secs(60);
-
-/// Runs a test the way a worker runs.
-pub fn run(test: impl Future<Output = ()>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-    LocalSet::new().block_on(&runtime, async {
-        tokio::time::timeout(FOREVER, test).await.expect("the test hangs");
-    });
-}
-
-/// Waits until it is so.
-pub async fn until(what: &str, condition: impl Fn() -> bool) {
-    let waited = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(FOREVER / 2, waited).await.unwrap_or_else(|_| panic!("never: {what}"));
-}
 
 #[derive(Default)]
 pub struct Books {
@@ -236,56 +213,8 @@ fn table() -> Table {
 }
 
 fn listener(authority: &str) -> Listener {
-    let upstream = Upstream {
-        url: format!("redis://{authority}").into(),
-        authority: authority.into(),
-        socket: None,
-        tls: None,
-        control: None,
-        version: UpstreamVersion::Same,
-        connect_timeout: FOREVER,
-        response_timeout: FOREVER,
-        send_timeout: FOREVER,
-        idle_timeout: FOREVER,
-        no_answer: vec![],
-    };
-    let limits = Limits {
-        connections: 100,
-        connections_per_peer: None,
-        streams: 100,
-        headers: 100,
-        header_bytes: 64 * 1024,
-        header_timeout: FOREVER,
-        body_idle_timeout: FOREVER,
-        answer_idle_timeout: FOREVER,
-        idle_timeout: FOREVER,
-    };
-    let guard = GuardSettings {
-        mode: Mode::Enforce,
-        target: "orders".into(),
-        shared: false,
-        on_coordinator_loss: GuardLoss::Keep,
-        fence_reads: false,
-        bare_stamps: true,
-        forward_stamp: true,
-    };
-    Listener {
-        name: "guard".into(),
-        role: ListenerRole::Guard(guard),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)).into(),
-        protocol: Protocol::Redis,
-        proxy_protocol: None,
-        stale: Stale::ReadOnly,
-        socket_mode: 0o660,
-        tls: None,
-        identities: None,
-        upstream,
-        resource: None,
-        rules: crate::rules::Rules::default(),
-        serves: Vec::new(),
-        limits,
-        signatures: None,
-    }
+    let upstream = Upstream { no_answer: vec![], ..support::upstream(authority.to_owned()) };
+    Listener { stale: Stale::ReadOnly, ..support::listener(Protocol::Redis, upstream, support::limits()) }
 }
 
 /// The role of a stamp's listener.

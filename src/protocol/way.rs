@@ -1,4 +1,4 @@
-//! One direction of a session: whole reads, with a look at what passes.
+//! One direction of a session or a tunnel: whole reads, with a look at what passes.
 //!
 //! One buffer serves all sessions of a worker. What the other side does not take at once is copied, so an idle session holds
 //! nothing, and one that stalls holds what is left of one read.
@@ -10,7 +10,6 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use super::message::Malformed;
 use crate::net::Stream;
 
 /// What one read takes at most. Smaller ones cost three times the CPU of a large transfer.
@@ -41,24 +40,18 @@ pub enum Stop {
     ToBroke,
     /// It may go no more.
     Forbidden,
-    /// It is not the protocol.
-    Malformed(Malformed),
+    /// It is not the protocol, and why.
+    Malformed(&'static str),
 }
 
-impl From<Malformed> for Stop {
-    fn from(why: Malformed) -> Stop {
-        Stop::Malformed(why)
-    }
-}
-
-/// Who looks at what passes.
+/// Who looks at what passes. An error says why it is not the protocol.
 pub trait Watch {
     /// This was read.
-    fn read(&mut self, _bytes: &[u8]) -> Result<(), Malformed> {
+    fn read(&mut self, _bytes: &[u8]) -> Result<(), &'static str> {
         Ok(())
     }
     /// This has been taken by the other side.
-    fn taken(&mut self, bytes: &[u8]) -> Result<(), Malformed>;
+    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str>;
     /// Whether a part may leave.
     fn may_leave(&self) -> bool {
         true
@@ -178,7 +171,7 @@ impl Way {
             self.at_end = true;
             return Ok(Poll::Ready(()));
         }
-        watch.read(read)?;
+        watch.read(read).map_err(Stop::Malformed)?;
         if !watch.may_leave() {
             return Err(Stop::Forbidden);
         }
@@ -188,7 +181,7 @@ impl Way {
             Poll::Pending => 0,
         };
         self.unflushed |= taken > 0;
-        watch.taken(&read[..taken])?;
+        watch.taken(&read[..taken]).map_err(Stop::Malformed)?;
         self.left.extend_from_slice(&read[taken..]);
         Ok(Poll::Ready(()))
     }
