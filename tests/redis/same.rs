@@ -114,9 +114,13 @@ fn every_kind_of_command_is_answered_as_it_is_without_sidecars() {
             assert!(client.ask("GET big") == big);
             client.send("NOT^A!COMMAND x");
             assert!(client.reply().starts_with("ERR unknown command"));
-            client.send_bytes(b"*1\r\n$x\r\n");
-            assert!(client.reply().starts_with("ERR Protocol error"));
-            assert!(client.has_ended());
+            for no_command in [&b"*1\r\n$x\r\n"[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\nx", b"*2\r\n$3\r\nGET\r\n$-3\r\n"]
+            {
+                let mut client = Client::open(at);
+                client.send_bytes(no_command);
+                assert!(client.reply().starts_with("ERR Protocol error"));
+                assert!(client.has_ended());
+            }
         }
     }
 

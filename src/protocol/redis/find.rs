@@ -29,14 +29,16 @@ pub fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<
         Found { nature: Nature::Write, does, blocks: false, path: path.into() }
     };
     if has_odd_bytes(command.name()) {
-        return Err(Malformed("a command's name has a byte that no name has"));
+        return Err(Malformed::new("a command's name has a byte that no name has"));
     }
     let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
     let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
     if entry.contains && command.arguments > 0 {
         entry = match command.argument(1)? {
             Word::Cut => return Ok(None),
-            word if has_odd_bytes(word) => return Err(Malformed("a subcommand's name has a byte that no name has")),
+            word if has_odd_bytes(word) => {
+                return Err(Malformed::new("a subcommand's name has a byte that no name has"));
+            }
             Word::Whole(word) => table.contained(entry, name, word),
             Word::Long | Word::None => entry,
         };

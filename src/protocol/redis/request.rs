@@ -21,11 +21,23 @@ const MOST_DIGITS: usize = 15;
 
 /// Why bytes are no request. Redis words its protocol errors like this, and ends the connection after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Malformed(pub &'static str);
+pub struct Malformed {
+    what: &'static str,
+    /// The byte that stands where another was to.
+    got: Option<u8>,
+}
+
+impl Malformed {
+    /// For this reason.
+    pub const fn new(what: &'static str) -> Malformed {
+        Malformed { what, got: None }
+    }
+}
 
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Protocol error: {}", self.0)
+        write!(f, "Protocol error: {}", self.what)?;
+        self.got.map_or(Ok(()), |got| write!(f, ", got '{}'", char::from(got)))
     }
 }
 
@@ -100,7 +112,7 @@ pub fn front(bytes: &[u8]) -> Result<Front<'_>, Malformed> {
 fn array(bytes: &[u8]) -> Result<Front<'_>, Malformed> {
     let Some((elements, at)) = number(bytes, 1, "invalid multibulk length")? else { return Ok(Front::Cut) };
     if elements > MOST_ELEMENTS {
-        return Err(Malformed("invalid multibulk length"));
+        return Err(Malformed::new("invalid multibulk length"));
     }
     if elements <= 0 {
         return Ok(Front::Nothing(at));
@@ -127,7 +139,7 @@ fn bulk(bytes: &[u8], at: usize) -> Result<(Word<'_>, usize), Malformed> {
     }
 }
 
-const NO_END: Malformed = Malformed("a bulk string does not end where its length says");
+const NO_END: Malformed = Malformed::new("a bulk string does not end where its length says");
 
 /// The length of the bulk string at `at`, and where its bytes begin; `None` where more has to be read first.
 #[inline]
@@ -136,12 +148,12 @@ fn bulk_length(bytes: &[u8], at: usize) -> Result<Option<(u64, usize)>, Malforme
         None => Ok(None),
         Some(b'$') => match number(bytes, at + 1, "invalid bulk length")? {
             Some((length, from)) => {
-                let length = u64::try_from(length).map_err(|_| Malformed("invalid bulk length"))?;
+                let length = u64::try_from(length).map_err(|_| Malformed::new("invalid bulk length"))?;
                 Ok(Some((length, from)))
             }
             None => Ok(None),
         },
-        Some(_) => Err(Malformed("expected '$'")),
+        Some(got) => Err(Malformed { what: "expected '$'", got: Some(*got) }),
     }
 }
 
@@ -152,35 +164,40 @@ fn number(bytes: &[u8], at: usize, what: &'static str) -> Result<Option<(i64, us
     let (mut value, mut at) = (0_i64, from);
     let end = loop {
         match bytes.get(at) {
-            None if at - from > MOST_DIGITS => return Err(Malformed(what)),
+            None if at - from > MOST_DIGITS => return Err(Malformed::new(what)),
             None => return Ok(None),
             Some(digit @ b'0'..=b'9') if at - from < MOST_DIGITS => value = value * 10 + i64::from(digit - b'0'),
             Some(b'\r') => break at,
-            Some(_) => return Err(Malformed(what)),
+            Some(_) => return Err(Malformed::new(what)),
         }
         at += 1;
     };
     // One spelling for each number, as Redis has it.
     let padded = bytes[from] == b'0' && (end - from > 1 || negative);
     match bytes.get(end + 1) {
-        _ if end == from || padded => Err(Malformed(what)),
+        _ if end == from || padded => Err(Malformed::new(what)),
         None => Ok(None),
         Some(b'\n') => Ok(Some((if negative { -value } else { value }, end + 2))),
-        Some(_) => Err(Malformed(what)),
+        Some(_) => Err(Malformed::new(what)),
     }
 }
 
 fn inline(bytes: &[u8]) -> Result<Front<'_>, Malformed> {
     let within = &bytes[..bytes.len().min(LONGEST_INLINE)];
     let Some(end) = within.iter().position(|byte| *byte == b'\n') else {
-        return if bytes.len() < LONGEST_INLINE { Ok(Front::Cut) } else { Err(Malformed("too big inline request")) };
+        return if bytes.len() < LONGEST_INLINE {
+            Ok(Front::Cut)
+        } else {
+            Err(Malformed::new("too big inline request"))
+        };
     };
     let line = &bytes[..end];
     if line.contains(&0) {
         // Redis reads a line as a C string, and would not see what follows.
-        return Err(Malformed("a zero byte in an inline request"));
+        return Err(Malformed::new("a zero byte in an inline request"));
     }
-    let words = split(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Malformed("unbalanced quotes in request"))?;
+    let words =
+        split(line.strip_suffix(b"\r").unwrap_or(line)).ok_or(Malformed::new("unbalanced quotes in request"))?;
     match words.len() {
         0 => Ok(Front::Nothing(end + 1)),
         many => {

@@ -118,11 +118,7 @@ impl Session {
     pub async fn run(mut self, mut closing: Closing) {
         let how = poll_fn(|context| self.poll(&mut closing, context)).await;
         match how {
-            End::Over if self.writing.is_none() => {
-                let client = std::mem::replace(&mut self.client, Stream::other(tokio::io::empty()));
-                drop(self);
-                return end(client, closing).await;
-            }
+            End::Over if self.writing.is_none() => return self.end_client(closing).await,
             // The server has ended its side because this one did: whatever it had to do for it is done.
             End::Over if self.down.let_go => return self.settle(Outcome::Unknown),
             End::Over | End::Fenced => {}
@@ -137,12 +133,22 @@ impl Session {
             self.redis.sessions.role.cut(CutReason::Fenced);
             self.say_cut();
         }
-        if self.server_closes(closing).await {
+        if self.server_closes(&mut closing).await {
             self.settle(Outcome::Unknown);
         } else {
             // Nothing more is to reach it; the right is dropped after the stream, and counts as lost.
             self.server.reset_on_close().set(true);
         }
+        if how == End::Over {
+            self.end_client(closing).await;
+        }
+    }
+
+    /// Gives everything up but the client, which has been told the last thing.
+    async fn end_client(mut self, closing: Closing) {
+        let client = std::mem::replace(&mut self.client, Stream::other(tokio::io::empty()));
+        drop(self);
+        end(client, closing).await;
     }
 
     fn poll(&mut self, closing: &mut Closing, context: &mut Context<'_>) -> Poll<End> {
@@ -230,7 +236,7 @@ impl Session {
 
     /// Sends nothing more but the end, and waits until the server has ended its side too: Redis lets go of a client, also of
     /// one that waits, when it reads that. Then nothing of this connection can take effect any more.
-    async fn server_closes(&mut self, mut closing: Closing) -> bool {
+    async fn server_closes(&mut self, closing: &mut Closing) -> bool {
         let (mut told, mut grace) = (self.up.told, None);
         poll_fn(|context| {
             if closing.watch(context) == Stage::Now {

@@ -215,7 +215,13 @@ impl Session {
         let malformed = loop {
             match read.go_on(&mut self.up.begun) {
                 Ok(allowed) => self.pass_to_server(allowed, context)?,
-                Err(malformed) => break Some(malformed),
+                Err(malformed) => {
+                    // The server has the beginning of it, and waits for the rest.
+                    if let Begun::Passing(..) = self.up.begun {
+                        self.owed.give_up_last();
+                    }
+                    break Some(malformed);
+                }
             }
             if !self.up.begun.is_over() || self.ending {
                 break None;

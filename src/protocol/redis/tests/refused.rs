@@ -150,6 +150,33 @@ fn what_is_no_request_ends_the_connection_after_what_came_before() {
 }
 
 #[test]
+fn a_command_that_begins_well_and_goes_on_badly_keeps_neither_its_client_nor_the_gate_waiting() {
+    run(async {
+        // A write, behind one that is whole; a read; what the server does not let go of.
+        for (sent, goes, said) in [
+            (format!("{SET}*3\r\n$3\r\nSET\r\n$1\r\nk\r\nfooz\r\n"), format!("{SET}*3\r\n$3\r\nSET\r\n"), "+OK\r\n"),
+            ("*2\r\n$3\r\nGET\r\nfooz\r\n".to_owned(), "*2\r\n$3\r\nGET\r\n".to_owned(), ""),
+        ] {
+            let world = World::new().await;
+            let (mut client, mut server) = world.sent(&sent, &goes).await;
+            server.send(said).await;
+            client.gets(&format!("{said}-ERR Protocol error: expected '$', got 'f'\r\n")).await;
+            server.rest().await;
+            drop(server);
+            assert_eq!(client.rest().await, "");
+            until("over", || world.role.settled().iter().all(|how| *how == Settled::Answered)).await;
+        }
+        let world = World::new().await;
+        let (mut client, mut server) = world.sent("*2\r\n$3\r\nDEL\r\n$-7\r\n", "*2\r\n$3\r\nDEL\r\n").await;
+        client.gets("-ERR Protocol error: invalid bulk length\r\n").await;
+        assert_eq!(server.rest().await, "", "it is told that nothing follows");
+        assert!(world.role.settled().is_empty(), "until it has let go of it, it may have taken something");
+        world.role.fence().ask(crate::protocol::signal::Ask::CutHalfSent);
+        world.role.until_settled(&[Settled::Lost]).await;
+    });
+}
+
+#[test]
 fn where_stale_is_refused_it_may_not_read_either() {
     run(async {
         let world = World::with(|listener| listener.stale = Stale::Refuse).await;
