@@ -114,6 +114,9 @@ fn every_kind_of_command_is_answered_as_it_is_without_sidecars() {
             assert!(client.ask("GET big") == big);
             client.send("NOT^A!COMMAND x");
             assert!(client.reply().starts_with("ERR unknown command"));
+            let mut quiet = Client::open(at);
+            quiet.send("CLIENT REPLY OFF");
+            assert_eq!(quiet.ask("SUBSCRIBE c"), "[subscribe, c, 1]");
             for no_command in [&b"*1\r\n$x\r\n"[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\nx", b"*2\r\n$3\r\nGET\r\n$-3\r\n"]
             {
                 let mut client = Client::open(at);

@@ -151,10 +151,12 @@ impl Owed {
         self.uncounted
     }
 
-    /// Whether the reply that begins with this byte is one that the client is not to see.
+    /// Whether the reply that begins with this byte is one that the client is not to see. Subscriptions are confirmed to
+    /// one that wants no replies too, as everything is that Redis pushes.
     #[inline]
     pub fn hides(&self, form: u8) -> bool {
-        form != b'>' && self.due.front().is_some_and(|entry| entry.hidden)
+        let is_pushed = |entry: &Entry| form == b'*' && matches!(entry.due, Due::Subscription { .. });
+        form != b'>' && self.due.front().is_some_and(|entry| entry.hidden && !is_pushed(entry))
     }
 
     /// A reply has come, and whatever was due before it had.
@@ -300,6 +302,19 @@ mod tests {
         assert!(owed.is_empty() && owed.answered() == 4);
         assert_eq!(play(&mut owed, "-ERR nobody asked\r\n"), "+");
         assert_eq!(owed.answered(), 4);
+    }
+
+    #[test]
+    fn a_subscription_is_confirmed_to_a_client_that_wants_no_replies() {
+        for form in ['*', '>'] {
+            let mut owed = Owed::default();
+            owed.owe(Due::Reply, true, false);
+            owed.owe(subscription(Topic::Channel, false, 2), true, false);
+            owed.owe(subscription(Topic::Pattern, false, 1), true, false);
+            let confirmed = confirmation(form, "subscribe", 1) + &confirmation(form, "subscribe", 2);
+            assert_eq!(play(&mut owed, &format!("+OK\r\n{confirmed}-NOPERM\r\n")), "-++-");
+            assert!(owed.is_empty() && owed.answered() == 3);
+        }
     }
 
     #[test]
