@@ -27,6 +27,8 @@ fn levels(resource: &ResourceStatus, confirmed: f64, now: Timestamp) -> Resource
     ResourceLevels {
         epoch: resource.epoch.map_or(0, |epoch| epoch.number()),
         confirmed,
+        // A leadership that `epochgate fence` holds is nobody's: no write of anybody's gets through.
+        present: resource.leader.as_ref().is_some_and(|leader| !leader.held),
         leader: resource.standing.as_ref().map(|standing| LeaderLevels {
             leads: standing.leads,
             armed: standing.leads && resource.state == State::Armed,

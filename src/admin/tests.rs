@@ -513,6 +513,7 @@ async fn a_scrape_flushes_the_workers_and_shows_the_state() {
     for line in [
         "epochgate_coordinator_up 1",
         "epochgate_epoch{resource=\"orders\"} 42",
+        "epochgate_leader_present{resource=\"orders\"} 1",
         "epochgate_is_leader{resource=\"orders\"} 1",
         "epochgate_in_flight_writes{resource=\"orders\"} 3",
         "epochgate_gate_open{resource=\"orders\"} 1",
@@ -521,6 +522,18 @@ async fn a_scrape_flushes_the_workers_and_shows_the_state() {
         assert!(text.lines().any(|each| each == line), "{line}\n{text}");
     }
     assert!(!text.contains("epochgate_session_deadline_timestamp_seconds{resource=\"orders\"} 0\n"));
+}
+
+#[tokio::test]
+async fn a_leader_is_present_unless_nobody_leads_or_nobody_may_write() {
+    for (held, present) in [(Some(false), 1), (Some(true), 0), (None, 0)] {
+        let mut status = example();
+        let leader = held.map(|held| Leader { id: "orders-b".parse().expect("an id"), address: None, held });
+        status.resources[0].leader = leader;
+        let text = text(get(&Arc::new(Fake::new(status)), "/metrics").await).await;
+        let line = format!("epochgate_leader_present{{resource=\"orders\"}} {present}");
+        assert!(text.lines().any(|each| each == line), "{held:?}: {line}\n{text}");
+    }
 }
 
 #[tokio::test]

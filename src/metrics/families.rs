@@ -134,6 +134,7 @@ fn labels<'a>(config: &'a Config, resources: &'a [Resource]) -> impl Iterator<It
 pub(super) fn register(families: &Families<'_>) -> Result<Metrics, prometheus::Error> {
     let (guarded, stamped) = (&families.guarded, &families.stamped);
     build_info(families)?;
+    listener_info(families)?;
     #[cfg(target_os = "linux")]
     families.registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
     let (rejections, would_reject, stale_write_rejections) = refusal_counters(families)?;
@@ -214,6 +215,20 @@ fn build_info(families: &Families<'_>) -> Result<(), prometheus::Error> {
         IntGaugeVec::new(opts("build_info", "Always 1; the labels say what is running."), &["version", "revision"])?;
     let revision = option_env!("EPOCHGATE_REVISION").unwrap_or("unknown");
     families.add(family)?.with_label_values(&[env!("CARGO_PKG_VERSION"), revision]).set(1);
+    Ok(())
+}
+
+fn listener_info(families: &Families<'_>) -> Result<(), prometheus::Error> {
+    let help = "Always 1; the labels say what a listener does.";
+    let family =
+        families.add(IntGaugeVec::new(opts("listener_info", help), &["listener", "role", "protocol", "mode"])?)?;
+    for listener in &families.config.listeners {
+        let (role, mode) = match &listener.role {
+            Role::Guard(guard) => ("guard", guard.mode.as_str()),
+            Role::Stamp(_) => ("stamp", ""),
+        };
+        family.with_label_values(&[&*listener.name, role, listener.protocol.as_str(), mode]).set(1);
+    }
     Ok(())
 }
 
@@ -323,6 +338,11 @@ fn resource_gauges(
         epoch_confirmed: families.time(
             "epoch_confirmed_timestamp_seconds",
             "When the coordinator last confirmed the epoch, 0 for never.",
+            &families.all,
+        )?,
+        leader_present: families.gauge(
+            "leader_present",
+            "1 while somebody leads, in this process or elsewhere.",
             &families.all,
         )?,
         is_leader: families.gauge("is_leader", "1 while the writer of this process leads.", stamped)?,

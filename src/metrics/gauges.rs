@@ -19,6 +19,7 @@ pub(super) struct Gauges {
 pub(super) struct ResourceGauges {
     pub epoch: IntGaugeVec,
     pub epoch_confirmed: GaugeVec,
+    pub leader_present: IntGaugeVec,
     pub is_leader: IntGaugeVec,
     pub is_armed: IntGaugeVec,
     pub session_deadline: GaugeVec,
@@ -36,6 +37,8 @@ pub struct ResourceLevels {
     pub epoch: u64,
     /// When it was last confirmed, in seconds since 1970; 0 for never.
     pub confirmed: f64,
+    /// Whether somebody leads, in this process or elsewhere.
+    pub present: bool,
     /// The writer's side, where this process stamps.
     pub leader: Option<LeaderLevels>,
     /// The door's side, where this process guards.
@@ -76,6 +79,7 @@ impl ResourceGauges {
         };
         set(&self.epoch, levels.epoch);
         self.epoch_confirmed.with_label_values(&[resource]).set(levels.confirmed);
+        set(&self.leader_present, u64::from(levels.present));
         if let Some(leader) = &levels.leader {
             set(&self.is_leader, u64::from(leader.leads));
             set(&self.is_armed, u64::from(leader.armed));

@@ -165,7 +165,7 @@ fn every_series_is_there_at_zero_from_the_start() {
     let all = samples(&metrics(&["orders"]));
     let ours = all.iter().filter(|(name, _)| {
         name.starts_with("epochgate_")
-            && !["build_info", "config_last_reload_successful"].iter().any(|one| name.contains(one))
+            && !["build_info", "listener_info", "config_last_reload_successful"].iter().any(|one| name.contains(one))
     });
     for (name, value) in ours.clone() {
         assert_eq!(*value, 0.0, "{name}");
@@ -188,6 +188,19 @@ fn every_series_is_there_at_zero_from_the_start() {
     ] {
         assert!(all.contains_key(sample), "{sample}");
     }
+}
+
+#[test]
+fn what_each_listener_does_is_a_series_of_its_own() {
+    let mut config = config(&["orders"]);
+    let Role::Guard(guard) = &mut Arc::get_mut(&mut config.listeners[0]).expect("nobody else has it").role else {
+        panic!("the first is a guard");
+    };
+    guard.mode = Mode::Audit;
+    let metrics = Metrics::new(Registry::new(), &config).expect("every name is there once");
+    let info = |labels: &str| value(&metrics, &format!("epochgate_listener_info{{{labels}}}"));
+    assert_eq!(info(r#"listener="orders-guard",mode="audit",protocol="http",role="guard""#), Some(1.0));
+    assert_eq!(info(r#"listener="orders-stamp",mode="",protocol="http",role="stamp""#), Some(1.0));
 }
 
 #[test]
