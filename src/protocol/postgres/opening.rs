@@ -17,6 +17,9 @@ use crate::peer::Names;
 /// So much is read at once before a session begins.
 const STEP: usize = 1024;
 
+/// How Terminate begins.
+const GOODBYE: &[u8] = b"X\0\0\0";
+
 /// A connection whose client has said what it wants.
 pub struct Opened {
     /// Its bytes, behind TLS where that was agreed on.
@@ -61,6 +64,8 @@ pub async fn open(mut stream: Stream, tls: Option<Arc<ServerConfig>>) -> Result<
                 more(&mut stream, &mut read).await?;
                 continue;
             }
+            // A client that is told to end before it has connected (node-postgres). The server closes without a word, too.
+            Err(_) if read.starts_with(GOODBYE) => return Err(Unfit::Gone),
             Err(why) => return Err(Unfit::Malformed(stream, why)),
         };
         let wants = match first {

@@ -107,6 +107,20 @@ fn a_request_to_cancel_passes_as_it_is_and_needs_no_right() {
 }
 
 #[test]
+fn a_client_that_takes_its_leave_first_is_told_nothing() {
+    run(async {
+        let world = world().await;
+        for behind in [vec![], startup(&[("user", "app")])] {
+            let (mut client, serving) = world.client().await;
+            client.send(&[message(b'X', b""), behind].concat()).await;
+            assert_eq!(client.rest().await.0, b"");
+            serving.await.expect("it ends");
+        }
+        assert!(world.role.paths.borrow().is_empty(), "no role was asked");
+    });
+}
+
+#[test]
 fn a_client_that_says_nothing_is_not_waited_for() {
     run(async {
         let world = world_with(|limits| limits.header_timeout = Duration::from_millis(20)).await;
