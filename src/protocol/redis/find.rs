@@ -28,17 +28,15 @@ pub fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<
         let does = if table.is_whole() { Does::Unknown } else { Does::Nothing };
         Found { nature: Nature::Write, does, blocks: false, path: path.into() }
     };
-    if has_odd_bytes(command.name()) {
-        return Err(Malformed::new("a command's name has a byte that no name has"));
+    if has_a_zero(command.name()) {
+        return Err(Malformed::new("a command's name has a zero byte"));
     }
     let Some(name) = command.name().whole() else { return Ok(Some(unknown(b"?"))) };
     let Some(mut entry) = table.find(name) else { return Ok(Some(unknown(name))) };
     if entry.contains && command.arguments > 0 {
         entry = match command.argument(1)? {
             Word::Cut => return Ok(None),
-            word if has_odd_bytes(word) => {
-                return Err(Malformed::new("a subcommand's name has a byte that no name has"));
-            }
+            word if has_a_zero(word) => return Err(Malformed::new("a subcommand's name has a zero byte")),
             Word::Whole(word) => table.contained(entry, name, word),
             Word::Long | Word::None => entry,
         };
@@ -48,6 +46,6 @@ pub fn find<'a>(table: &'a Table, command: &Command<'_>) -> Result<Option<Found<
 }
 
 /// Redis looks names up as text that ends with a zero byte: what stands behind one it does not see, and this table would.
-fn has_odd_bytes(word: Word<'_>) -> bool {
-    word.whole().is_some_and(|word| !word.iter().all(u8::is_ascii_graphic))
+fn has_a_zero(word: Word<'_>) -> bool {
+    word.whole().is_some_and(|word| word.contains(&0))
 }

@@ -268,7 +268,20 @@ fn what_the_server_does_not_list_leaves_nothing_to_be_told_apart() {
 }
 
 #[test]
-fn a_name_with_a_byte_that_no_name_has_does_not_pass() {
+fn a_name_that_no_command_has_is_the_servers_to_refuse() {
+    run(async {
+        let world = World::new().await;
+        let odd = "*1\r\n$4\r\n\u{e1} \n\r\n";
+        let (mut client, mut server) = world.sent(odd, odd).await;
+        assert_eq!(*world.role.asked.borrow(), [("/????".to_owned(), Kind::Write, Some("42".to_owned()))]);
+        server.send("-ERR unknown command\r\n").await;
+        client.gets("-ERR unknown command\r\n").await;
+        world.role.until_settled(&[Settled::Answered]).await;
+    });
+}
+
+#[test]
+fn a_name_with_a_zero_byte_does_not_pass() {
     run(async {
         let world = World::new().await;
         let mut client = world.client(Some("42")).await;
