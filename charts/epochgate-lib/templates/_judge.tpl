@@ -1,0 +1,112 @@
+{{/*
+What no schema can say: settings that contradict each other, or that stand in the wrong place. Each message begins with the
+key, and says what to do.
+*/}}
+{{- define "epochgate.judge" -}}
+{{- include "epochgate.judgeNeeds" . -}}
+{{- include "epochgate.judgeConfig" . -}}
+{{- include "epochgate.judgeSecrets" . -}}
+{{- if eq .role "guard" -}}{{- include "epochgate.judgeDoors" . -}}{{- end -}}
+{{- include "epochgate.judgePorts" . -}}
+{{- end -}}
+
+{{/* Without these there is nothing to run. */}}
+{{- define "epochgate.judgeNeeds" -}}
+{{- $v := .values -}}
+{{- if not $v.etcd.endpoints -}}
+{{- include "epochgate.refuse" (list . "etcd.endpoints" "name the members of the etcd where epochs live, such as {http://etcd:2379}") -}}
+{{- end -}}
+{{- if not (or $v.upstream.url $v.listeners) -}}
+{{- include "epochgate.refuse" (list . "upstream.url" (ternary "name the target, such as http://orders-db:9000" "name the guard, such as http://orders-guard:8080" (eq .role "guard"))) -}}
+{{- end -}}
+{{- if and $v.resource (not $v.upstream.url) -}}
+{{- include "epochgate.refuse" (list . "resource" "belongs to the listener of upstream.url, which is empty; a listener under listeners has its own") -}}
+{{- end -}}
+{{- if not (or $v.resource (dig "resources" dict ($v.config | default dict))) -}}
+{{- include "epochgate.refuse" (list . "resource" "name what is fenced, such as orders; or list several under config.resources") -}}
+{{- end -}}
+{{- if and $v.upstream.url (not $v.resource) (not (dig "rules" list ($v.listener | default dict))) -}}
+{{- include "epochgate.refuse" (list . "resource" "name it, or write listener.rules that do: without either every write is refused") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Keys of epochgate.yaml that the chart writes. */}}
+{{- define "epochgate.judgeConfig" -}}
+{{- $one := . -}}
+{{- $config := .values.config | default dict -}}
+{{- $elsewhere := dict "id" "it is the pod's name, so that no two have the same" "state_dir" "it is where the volume is" "listeners" "write them under listeners, as a mapping from name to listener" -}}
+{{- range $key, $why := $elsewhere -}}
+{{- if hasKey $config $key -}}{{- include "epochgate.refuse" (list $one (printf "config.%s" $key) $why) -}}{{- end -}}
+{{- end -}}
+{{- $coordinator := $config.coordinator | default dict -}}
+{{- if hasKey $coordinator "etcd" -}}{{- include "epochgate.refuse" (list . "config.coordinator.etcd" "write it under etcd") -}}{{- end -}}
+{{- if hasKey $coordinator "embedded" -}}{{- include "epochgate.refuse" (list . "config.coordinator.embedded" "is for the processes of one host; in a cluster epochs live in etcd") -}}{{- end -}}
+{{- if and (hasKey $coordinator "prefix") .values.etcd.prefix -}}{{- include "epochgate.refuse" (list . "config.coordinator.prefix" "stands in etcd.prefix too") -}}{{- end -}}
+{{- if hasKey ($config.admin | default dict) "listen" -}}{{- include "epochgate.refuse" (list . "config.admin.listen" "write admin.port: the probes and the scraping need to know it") -}}{{- end -}}
+{{- end -}}
+
+{{- define "epochgate.judgeSecrets" -}}
+{{- $one := . -}}
+{{- $v := .values -}}
+{{- range $folder := list "etcd-tls" "etcd-user" "tls" -}}
+{{- if hasKey ($v.secretMounts | default dict) $folder -}}
+{{- include "epochgate.refuse" (list $one (printf "secretMounts.%s" $folder) "the chart uses this folder itself; take another name") -}}
+{{- end -}}
+{{- end -}}
+{{- range $v.etcd.endpoints -}}
+{{- if and (hasPrefix "https://" .) (not $v.etcd.tls.existingSecret) -}}
+{{- include "epochgate.refuse" (list $one "etcd.tls.existingSecret" (printf "%s needs it: the Secret with the authority of etcd's certificates; the system's are never trusted" .)) -}}
+{{- end -}}
+{{- if and (hasPrefix "http://" .) $v.etcd.tls.existingSecret -}}
+{{- include "epochgate.refuse" (list $one "etcd.endpoints" (printf "%s is not encrypted, and etcd.tls.existingSecret is set; write https://" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- if and $v.etcd.user.name (not $v.etcd.user.existingSecret) -}}
+{{- include "epochgate.refuse" (list . "etcd.user.existingSecret" "name the Secret with the password of etcd.user.name") -}}
+{{- end -}}
+{{- if and $v.etcd.user.existingSecret (not $v.etcd.user.name) -}}
+{{- include "epochgate.refuse" (list . "etcd.user.name" "name the user whose password is in etcd.user.existingSecret") -}}
+{{- end -}}
+{{- if and $v.tls.existingSecret (hasKey ($v.listener | default dict) "tls") -}}
+{{- include "epochgate.refuse" (list . "listener.tls" "stands in tls too; keep one of them") -}}
+{{- end -}}
+{{- if and $v.tls.existingSecret (not $v.upstream.url) -}}
+{{- include "epochgate.refuse" (list . "tls.existingSecret" "belongs to the listener of upstream.url, which is empty; use secretMounts and the listener's own tls") -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Whether a guard with this state can be what its settings ask for. */}}
+{{- define "epochgate.judgeDoors" -}}
+{{- $one := . -}}
+{{- $named := merge (dict "listener" (.values.listener | default dict)) dict -}}
+{{- range $name, $listener := .values.listeners -}}{{- $_ := set $named (printf "listeners.%s" $name) $listener -}}{{- end -}}
+{{- range $key, $listener := $named -}}
+{{- if and (eq ($listener.on_coordinator_loss | default "") "keep") (not $one.values.persistence.enabled) -}}
+{{- include "epochgate.refuse" (list $one (printf "%s.on_coordinator_loss" $key) "keep is for a sole guard: several close without etcd, since the others may go on. Set persistence.enabled for a sole one") -}}
+{{- end -}}
+{{- if and $listener.doors (ne $listener.doors (include "epochgate.doors" $one)) -}}
+{{- include "epochgate.refuse" (list $one (printf "%s.doors" $key) (printf "is %s: persistence.enabled decides it, since a sole guard that lost its folder stays shut until somebody says that the old one is dead" (include "epochgate.doors" $one))) -}}
+{{- end -}}
+{{- end -}}
+{{- if and .values.persistence.existingClaim (not .values.persistence.enabled) -}}
+{{- include "epochgate.refuse" (list . "persistence.existingClaim" "is set, and persistence.enabled is not") -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "epochgate.judgePorts" -}}
+{{- $one := . -}}
+{{- $ports := dict (toString .values.admin.port) "admin.port" -}}
+{{- $names := dict "admin" "admin.port" -}}
+{{- range $listener := include "epochgate.listeners" . | fromYamlArray -}}
+{{- if not (hasPrefix "unix:" $listener.listen) -}}
+{{- $port := regexFind "[0-9]+$" $listener.listen -}}
+{{- $key := ternary "port" (printf "listeners.%s.listen" $listener.name) (not (hasKey ($one.values.listeners | default dict) $listener.name)) -}}
+{{- with get $ports $port -}}{{- include "epochgate.refuse" (list $one $key (printf "%s is taken by %s" $port .)) -}}{{- end -}}
+{{- $_ := set $ports $port $key -}}
+{{- end -}}
+{{- end -}}
+{{- range $port := include "epochgate.ports" . | fromYamlArray -}}
+{{- with get $names $port.name -}}{{- include "epochgate.refuse" (list $one "listeners" (printf "two would give the port %s its name, which is made of the first 15 letters of a listener's" $port.name)) -}}{{- end -}}
+{{- $_ := set $names $port.name "x" -}}
+{{- end -}}
+{{- end -}}
