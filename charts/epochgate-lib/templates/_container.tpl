@@ -97,7 +97,7 @@ volumeMounts:
 {{- end }}
 {{- if and (eq .role "guard") (not .claimTemplate) }}
 - name: epochgate-state
-  {{- if .values.persistence.enabled }}
+  {{- if and .values.persistence.enabled (not .stateless) }}
   persistentVolumeClaim:
     claimName: {{ .values.persistence.existingClaim }}
   {{- else }}

@@ -26,12 +26,12 @@ metadata:
   labels:
     {{- include "epochgate.selectorLabels" . | nindent 4 }}
     epochgate-role: guard
-    {{- with merge (dict) $v.podLabels $v.commonLabels }}
+    {{- with merge (dict) ($v.podLabels | default dict) ($v.commonLabels | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
   {{- $sum := dict }}
   {{- if $v.rolloutOnConfigChange }}{{ $sum = dict "checksum/config" (include "epochgate.config" . | sha256sum) }}{{ end }}
-  {{- with merge $sum $v.podAnnotations }}
+  {{- with merge $sum ($v.podAnnotations | default dict) }}
   annotations:
     {{- toYaml . | nindent 4 }}
   {{- end }}
