@@ -6,6 +6,7 @@
 //! | [`rendered`] | every value file: as it was last looked at, valid for three Kubernetes, restricted, of one piece |
 //! | [`refused`] | every wrong value: refused, by the name of its key |
 //! | [`running`] | a guard and a stamp that run as their manifests say |
+//! | [`packaged`] | packages, notes, and the library in charts of all shapes |
 //! | [`monitoring`] | rules and dashboards, whatever files there are |
 //! | [`values`] | schemas and tables say what `values.yaml` and the configuration's own schema do |
 //! | [`helm`], [`yaml`], [`pods`], [`node`] | Helm, its output, what is in it, and a host for pods |
@@ -18,6 +19,7 @@ mod support;
 mod helm;
 mod monitoring;
 mod node;
+mod packaged;
 mod pods;
 mod refused;
 mod rendered;

@@ -35,7 +35,7 @@ impl Manifests {
         let pods = self.0.iter().filter_map(|object| {
             let holder = match object["kind"].as_str()? {
                 "Pod" => object,
-                "Deployment" | "StatefulSet" | "DaemonSet" | "Job" => &object["spec"]["template"],
+                "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "Job" => &object["spec"]["template"],
                 "CronJob" => &object["spec"]["jobTemplate"]["spec"]["template"],
                 _ => return None,
             };

@@ -119,6 +119,11 @@ fn by_the_library() {
             (&["epochgate.etcd.endpoints=null"], &["epochgate.etcd.endpoints: name the members"]),
             (&["epochgate.persistence.enabled=true"], &["epochgate.persistence.enabled: a stamp keeps nothing"]),
             (&["epochgate.mode=audit"], &["epochgate.mode: is a guard's"]),
+            (&["epochgate.advertise=http://x:8081"], &["epochgate.advertise: names an address for others"]),
+            (
+                &["epochgate.advertise=http://x:8081", "epochgate.bind=0.0.0.0", "epochgate.listeners.b.listen=:8082", "epochgate.listeners.b.upstream.url=http://x"],
+                &["epochgate.advertise: is for a stamp with one listener"],
+            ),
             (&["epochgate.config.id=orders"], &["epochgate.config.id: it is the pod's name"]),
         ],
     );

@@ -13,6 +13,9 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- if hasKey $manifest "Error" -}}
 {{- fail (printf "epochgate.inject: the workload is no YAML: %s" $manifest.Error) -}}
 {{- end -}}
+{{- if not (dig "metadata" "name" "" $manifest) -}}
+{{- fail "epochgate.inject: the workload has no metadata.name" -}}
+{{- end -}}
 {{- if not $values.enabled -}}
 {{- toYaml $manifest -}}
 {{- else -}}
@@ -133,12 +136,28 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- if and (eq $one.role "guard") $one.values.persistence.enabled -}}
 {{- include "epochgate.judgeVolume" (list $one $manifest $spec) -}}
 {{- end -}}
+{{- include "epochgate.judgeAddress" $one -}}
 {{- if eq $one.role "stamp" -}}
 {{- if $one.values.persistence.enabled -}}
 {{- include "epochgate.refuse" (list $one "persistence.enabled" "a stamp keeps nothing; it is for guards") -}}
 {{- end -}}
 {{- if $one.values.mode -}}
 {{- include "epochgate.refuse" (list $one "mode" "is a guard's; a stamp has none") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* An address that others are told has to be one that they can reach. */}}
+{{- define "epochgate.judgeAddress" -}}
+{{- if .values.advertise -}}
+{{- if ne .role "stamp" -}}
+{{- include "epochgate.refuse" (list . "advertise" "is a stamp's") -}}
+{{- end -}}
+{{- if hasPrefix "127." (include "epochgate.bind" .) -}}
+{{- include "epochgate.refuse" (list . "advertise" (printf "names an address for others, and the stamp listens on %s: set bind, to 0.0.0.0" (include "epochgate.bind" .))) -}}
+{{- end -}}
+{{- if gt (len (include "epochgate.listeners" . | fromYamlArray)) 1 -}}
+{{- include "epochgate.refuse" (list . "advertise" "is for a stamp with one listener; with several write it into each under listeners") -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
