@@ -11,22 +11,24 @@ RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-com
 WORKDIR /epochgate
 COPY . .
 ARG REVISION=
-# glibc and not musl, so that it is the code that docs/performance.md measures. Its resolver needs no library since 2.34.
+# glibc and not musl, so that it is the code that docs/performance.md measures. Since 2.34 its resolver needs no library,
+# and no nsswitch.conf: it asks /etc/hosts, then DNS.
 RUN export CARGO_ENCODED_RUSTFLAGS="$(printf -- '-Ctarget-feature=+crt-static\037--remap-path-prefix=%s=/cargo' "$CARGO_HOME")" \
       CFLAGS="-ffile-prefix-map=$CARGO_HOME=/cargo" CARGO_INCREMENTAL=0 EPOCHGATE_REVISION="$REVISION" \
     && target="$(rustc -vV | sed -n 's/^host: //p')" \
     && cargo build --locked --release --bin epochgate --target "$target" \
-    && install -D "target/$target/release/epochgate" /built/epochgate
+    && install -D "target/$target/release/epochgate" /built/epochgate \
+    && mkdir /built/empty
 
+# What an image is made of: a folder of one's own stands for it with `--build-context compiled=FOLDER`.
 FROM scratch AS compiled
-COPY --from=compile /built/epochgate /epochgate
+COPY --from=compile /built /
 
 FROM scratch
 COPY --from=compiled /epochgate /usr/local/bin/epochgate
-# Without it names are asked of DNS first, and /etc/hosts only where there is none.
-COPY packaging/nsswitch.conf /etc/nsswitch.conf
-# Where a state directory goes that nobody has mounted. What is in it goes with the container.
-COPY --chown=65532:65532 packaging/state /var/lib/epochgate
+# Where a state directory goes that nobody has mounted (what is in it goes with the container), and what a demo needs.
+COPY --from=compiled --chown=65532:65532 /empty /var/lib/epochgate
+COPY --from=compiled --chown=65532:65532 /empty /tmp
 ENV PATH=/usr/local/bin STATE_DIRECTORY=/var/lib/epochgate
 # A number: the kubelet can tell that it is not root's without a list of users.
 USER 65532:65532
