@@ -26,6 +26,7 @@
 //! | [`event`] | one typed event for all that happens; [`metrics`], [`audit`] and the history read it | `fence` |
 //! | [`verify`] | the checker of recorded histories | `event`, `fence` |
 //! | [`admin`] | metrics, readiness, status, the page | status only |
+//! | [`inject`] | the sidecar, added to Kubernetes manifests: text in, text out | nothing |
 //! | [`run`], [`reload`], [`cli`], [`demo`] | a whole process; its files read again; the command line; the story | everything |
 //!
 //! # What never happens here
@@ -52,6 +53,7 @@ pub mod fence;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
 pub mod guard;
+pub mod inject;
 mod lines;
 pub mod log;
 pub mod mailbox;

@@ -13,6 +13,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("fence", &[]),
     ("peer", &[]),
     ("clock", &["fence"]),
+    // Manifests in, manifests out: nothing of the product is in them but its names.
+    ("inject", &[]),
     // What the configuration says, as plain data: a leaf, so that everything may read it.
     ("rules", &["fence", "protocol::Kind", "protocol::Facts", "protocol::Fields"]),
     ("config", &["fence", "rules", "protocol::Kind"]),

@@ -12,9 +12,11 @@
 //! | [`trust`] | from clients: the first bytes of a session, certificates; names of both in the configuration |
 //! | [`records`] | from the coordinator: keys and values |
 //! | [`disks`] | from the disk: floor file, the embedded store's revisions |
+//! | [`manifests`] | from people: manifests of Kubernetes |
 //! | [`texts`] | from people: configuration, rules, durations; histories |
 
 mod disks;
+mod manifests;
 mod postgres;
 mod records;
 mod redis;

@@ -6,7 +6,6 @@ const LATER: &[(&str, &str)] = &[
     ("elect", "a command that runs only while it leads"),
     ("history", "past terms and refusals"),
     ("drill", "a failover on purpose, timed"),
-    ("inject", "the sidecar, added to Kubernetes manifests"),
     ("man", "the manual page"),
 ];
 

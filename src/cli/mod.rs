@@ -11,6 +11,7 @@
 //! | [`cert`] | certificates for a first set-up of mTLS |
 //! | [`verify`] | recorded histories, against the rules |
 //! | [`sql`] | the SQL of the in-target level |
+//! | [`inject`] | the sidecar, added to Kubernetes manifests |
 //! | [`demo`], [`schema`], [`completions`], [`version`] | the rest |
 //! | [`exit`] | every exit code |
 //! | [`later`] | commands that are planned: refused by name |
@@ -30,6 +31,7 @@ pub mod exit;
 mod fence;
 mod gate;
 mod guard;
+mod inject;
 mod later;
 mod operate;
 mod options;
@@ -99,6 +101,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     Schema(schema::SchemaArgs),
     Sql(sql::SqlArgs),
+    Inject(inject::InjectArgs),
     Demo(demo::DemoArgs),
     Completions(completions::CompletionsArgs),
 }
@@ -128,6 +131,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Verify(args) => verify::run(&args),
         Command::Schema(args) => schema::run(args),
         Command::Sql(args) => sql::run(&args),
+        Command::Inject(args) => inject::run(&args),
         Command::Demo(args) => demo::run(args),
         Command::Completions(args) => completions::run(args),
     }
