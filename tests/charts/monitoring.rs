@@ -75,7 +75,8 @@ fn files_go_in_as_they_are() {
     let rules = rules(&manifests);
     assert_eq!(rules[0]["for"], "1m");
     assert_eq!(rules[0]["labels"], json!({ "severity": "critical", "team": "nobody" }));
-    let summary = "The gate of {{ $labels.resource }} is shut at {{ $labels.instance }} ({{ printf \"%.0f\" $value }}).";
+    let summary =
+        "The gate of {{ $labels.resource }} is shut at {{ $labels.instance }} ({{ printf \"%.0f\" $value }}).";
     assert_eq!(rules[0]["annotations"]["summary"], summary);
     assert!(rules[1]["labels"].is_null(), "none are added unasked");
 

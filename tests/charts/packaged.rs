@@ -16,9 +16,8 @@ fn a_package_is_the_chart() {
     assert!(helm.wait(LONG).success(), "{}", helm.stderr());
     let package = files(folder.path(), ".tgz").remove(0);
     let values = top("charts/epochgate/ci/default-values.yaml");
-    let [own, packaged] = [top("charts/epochgate"), package.clone()].map(|chart| {
-        release("orders-guard", "charts/epochgate").of(&chart).file(&values).render()
-    });
+    let [own, packaged] = [top("charts/epochgate"), package.clone()]
+        .map(|chart| release("orders-guard", "charts/epochgate").of(&chart).file(&values).render());
     assert_eq!(own, packaged);
     let tar = Launch::program("tar").arg("-tzf").arg(&package).run(LONG).stdout();
     assert!(tar.contains("epochgate/charts/epochgate-lib/templates/_inject.tpl"), "{tar}");
@@ -90,7 +89,8 @@ fn chart_of_all_kinds(folder: &Path) -> PathBuf {
          guard: { role: guard, resource: orders, upstream: { url: 'http://127.0.0.1:9000' }, etcd: { endpoints: ['http://etcd:2379'] } }\n",
     )
     .unwrap();
-    let pod = "{ containers: [{ name: app, image: app:1 }], restartPolicy: RESTART, volumes: [{ name: own, emptyDir: {} }] }";
+    let pod =
+        "{ containers: [{ name: app, image: app:1 }], restartPolicy: RESTART, volumes: [{ name: own, emptyDir: {} }] }";
     let template = format!("{{ metadata: {{ labels: {{ app: KIND }} }}, spec: {} }}", pod);
     let spec = format!("{{ selector: {{ matchLabels: {{ app: KIND }} }}, MORE template: {template} }}");
     let job = format!("{{ template: {template} }}");
@@ -140,7 +140,8 @@ fn the_library_takes_workloads_of_all_kinds() {
     }
     let path = folder.path().join("all.yaml");
     fs::write(&path, text).unwrap();
-    let mut validate = Launch::program("kubernetes-validate").args(["--strict", "--kubernetes-version", "1.33"]).arg(&path).start();
+    let mut validate =
+        Launch::program("kubernetes-validate").args(["--strict", "--kubernetes-version", "1.33"]).arg(&path).start();
     assert!(validate.wait(LONG).success(), "{}", validate.stdout());
 }
 
@@ -155,15 +156,25 @@ fn the_library_refuses_what_it_cannot_do() {
         assert!(complaint.contains(words), "no `{words}` in: {complaint}");
         fs::remove_file(path).unwrap();
     };
-    refused(r#"{{ include "epochgate.inject" (list . "{ kind: Service, metadata: { name: a } }") }}"#, "a Service has no pods");
+    refused(
+        r#"{{ include "epochgate.inject" (list . "{ kind: Service, metadata: { name: a } }") }}"#,
+        "a Service has no pods",
+    );
     refused(r#"{{ include "epochgate.inject" (list . "kind: Pod") }}"#, "the workload has no metadata.name");
     refused(r#"{{ include "epochgate.inject" (list . ": :") }}"#, "the workload is no YAML");
-    refused(r#"{{ include "epochgate.inject" (list . (include "job" .) "other") }}"#, "other: there is no such key in the values");
-    let twice = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: epochgate,")) }}"#;
+    refused(
+        r#"{{ include "epochgate.inject" (list . (include "job" .) "other") }}"#,
+        "other: there is no such key in the values",
+    );
+    let twice =
+        r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: epochgate,")) }}"#;
     refused(twice, "Job job has a container epochgate already");
 
     let job = shop(&chart).set("epochgate.nativeSidecar=false").refusal();
-    assert!(job.contains("epochgate.nativeSidecar: a CronJob never completes") || job.contains("a Job never completes"), "{job}");
+    assert!(
+        job.contains("epochgate.nativeSidecar: a CronJob never completes") || job.contains("a Job never completes"),
+        "{job}"
+    );
     let sole = shop(&chart).set("guard.persistence.enabled=true").refusal();
     assert!(sole.contains("guard.persistence.enabled: the guard does not run as root"), "the alias is named: {sole}");
 }

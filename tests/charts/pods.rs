@@ -52,10 +52,8 @@ impl Manifests {
     /// Every epochgate.yaml, with the name of its ConfigMap.
     pub fn configurations(&self) -> Vec<(&str, &str)> {
         let maps = self.of_kind("ConfigMap");
-        maps.filter_map(|map| {
-            Some((map["metadata"]["name"].as_str()?, map["data"]["epochgate.yaml"].as_str()?))
-        })
-        .collect()
+        maps.filter_map(|map| Some((map["metadata"]["name"].as_str()?, map["data"]["epochgate.yaml"].as_str()?)))
+            .collect()
     }
 
     /// What refers to something finds it: selectors pods, names of ports ports, volumes ConfigMaps.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::helm::{self, KUBERNETES, Release, assert_kept, files, release, top};
 use super::pods::{Manifests, Pod, has_labels, list, name};
 use super::support::process::{LONG, Launch};
+use super::yaml;
 
 /// Kinds that Kubernetes does not know of itself.
 const OF_OPERATORS: [&str; 3] = ["PodMonitor", "ServiceMonitor", "PrometheusRule"];
@@ -32,7 +33,8 @@ fn cases() -> Vec<Case> {
     for chart in ["orders", "orders-db"] {
         let path = format!("examples/kubernetes/{chart}");
         let folder = top(&path);
-        let own = Case { name: format!("{chart}-default"), release: release(chart, &path), chart: folder, values: None };
+        let own =
+            Case { name: format!("{chart}-default"), release: release(chart, &path), chart: folder, values: None };
         for values in files(&top("tests/charts/values"), ".yaml") {
             let Some(name) = case_name(&values).strip_prefix(&format!("{chart}-")).map(str::to_owned) else { continue };
             if chart == "orders" && name.starts_with("db-") {
@@ -152,7 +154,12 @@ fn pod_security_restricted_is_met() {
         for pod in manifests.pods() {
             let whole = case.name.starts_with("guard-");
             let containers = if whole { pod.containers() } else { pod.ours() };
-            assert_eq!(pod.ours().len(), usize::from(!case.name.ends_with("-disabled")).max(if pod.is_test() { 2 } else { 0 }), "{}", case.name);
+            assert_eq!(
+                pod.ours().len(),
+                usize::from(!case.name.ends_with("-disabled")).max(if pod.is_test() { 2 } else { 0 }),
+                "{}",
+                case.name
+            );
             for container in containers {
                 assert_restricted(&pod, container, &case.name);
                 seen += 1;
@@ -194,15 +201,27 @@ fn what_must_hold_of_all_of_them() {
         let manifests = Manifests::read(&case.release.render());
         for pod in manifests.serving() {
             for container in pod.ours() {
-                assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez", "{}: etcd away restarts it", case.name);
+                assert_eq!(
+                    container["livenessProbe"]["httpGet"]["path"], "/livez",
+                    "{}: etcd away restarts it",
+                    case.name
+                );
                 assert_eq!(container["startupProbe"]["httpGet"]["path"], "/livez", "{}", case.name);
-                assert!(container["lifecycle"].is_null(), "{}: a preStop runs while the service still writes", case.name);
-                assert_eq!(container["image"].as_str().unwrap().contains(":latest"), false, "{}", case.name);
+                assert!(
+                    container["lifecycle"].is_null(),
+                    "{}: a preStop runs while the service still writes",
+                    case.name
+                );
+                assert!(!container["image"].as_str().unwrap().contains(":latest"), "{}", case.name);
                 let grace = pod.spec["terminationGracePeriodSeconds"].as_i64().unwrap();
                 assert!(grace >= 40, "{}: {grace} s are less than shutdown.grace and something", case.name);
             }
         }
         for (map, text) in manifests.configurations() {
+            // The kubelet and Prometheus come over the pod's address.
+            let admin = &yaml::document(text)["admin"]["listen"];
+            let everywhere = ["0.0.0.0:", "[::]:"].iter().any(|all| admin.as_str().unwrap().starts_with(all));
+            assert!(everywhere, "{}: {map}: {admin}", case.name);
             assert!(!text.contains("BEGIN ") && !text.contains("password:"), "{}: {map}", case.name);
         }
         assert_doors_fit_their_state(&manifests, &case.name);
@@ -235,7 +254,8 @@ fn epochgate_check_takes_every_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let mut seen = 0;
     let rendered = cases().into_iter().map(|case| (case.name.clone(), case.release.render()));
-    let plain = plain_examples().into_iter().map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()));
+    let plain =
+        plain_examples().into_iter().map(|path| (path.display().to_string(), fs::read_to_string(&path).unwrap()));
     for (case, text) in rendered.chain(plain) {
         for (map, text) in Manifests::read(&text).configurations() {
             let path = folder.path().join("epochgate.yaml");

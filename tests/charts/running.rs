@@ -20,7 +20,8 @@ use super::support::upstream::Upstream;
 fn guard(etcd: &Etcd, target: &Upstream, port: u16) -> Release {
     let times = ["upstream.response_timeout=1s", "upstream.send_timeout=1s", "config.drain.quarantine=2s"];
     let release = release("orders-guard", "charts/epochgate").set("resource=orders");
-    let release = release.set(format!("etcd.endpoints={{{}}}", etcd.url())).set(format!("upstream.url={}", target.url()));
+    let release =
+        release.set(format!("etcd.endpoints={{{}}}", etcd.url())).set(format!("upstream.url={}", target.url()));
     let release = release.set(format!("port={port}")).set(format!("admin.port={}", ports::free()));
     times.iter().fold(release.set("config.coordinator.lease_ttl=2s"), |release, time| release.set(time))
 }
@@ -119,7 +120,13 @@ fn passes_its_own_test(host: &mut Host, manifests: &Manifests, guard: &Container
     for container in containers {
         let mut asked = host.start(manifests, &test, "orders-guard-test", container);
         let status = asked.process.wait(LONG);
-        assert!(status.success(), "{}: {status}: {}{}", container["name"], asked.process.stdout(), asked.process.stderr());
+        assert!(
+            status.success(),
+            "{}: {status}: {}{}",
+            container["name"],
+            asked.process.stdout(),
+            asked.process.stderr()
+        );
         let name = container["name"].as_str().unwrap();
         let word = if name == "check" { "Check results: 0 failed" } else { phase };
         assert!(asked.process.stdout().contains(word), "{name}: {}", asked.process.stdout());
@@ -182,7 +189,8 @@ fn secrets_are_where_the_configuration_looks() {
 
     let at = "/run/secrets/epochgate/own";
     let service = service(&etcd, port).set("epochgate.etcd.tls.existingSecret=etcd-client");
-    let service = service.set("epochgate.secretMounts.own=orders-0-tls").set(format!("epochgate.upstream.tls.ca={at}/ca.crt"));
+    let service =
+        service.set("epochgate.secretMounts.own=orders-0-tls").set(format!("epochgate.upstream.tls.ca={at}/ca.crt"));
     let service = service.set(format!("epochgate.upstream.tls.cert={at}/tls.crt"));
     let service = service.set(format!("epochgate.upstream.tls.key={at}/tls.key"));
     let service = Manifests::read(&service.set(format!("epochgate.upstream.url=https://127.0.0.1:{port}")).render());
@@ -213,7 +221,10 @@ fn the_plain_manifests_run() {
     let free: Vec<String> = (0..4).map(|_| ports::free().to_string()).collect();
     // Two pods on one host: each gets ports of its own. A quarantine of the default would be waited out at first.
     let short = "    drain: { quarantine: 2s }\n    resources: { orders";
-    let guards = read("guard.yaml").replace("9464", &free[0]).replace("8080", &free[1]).replace("    resources: { orders", short);
+    let guards = read("guard.yaml")
+        .replace("9464", &free[0])
+        .replace("8080", &free[1])
+        .replace("    resources: { orders", short);
     let guards = guards.replace(":9000\" }", ":9000\", response_timeout: 1s, send_timeout: 1s }");
     let writers = read("writer.yaml").replace("9464", &free[2]).replace("8081", &free[3]).replace("8080", &free[1]);
     host.resolve("http://etcd:2379", etcd.url());

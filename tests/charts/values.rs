@@ -115,8 +115,12 @@ fn the_readmes_have_every_value() {
     for chart in CHARTS {
         let path = top(chart).join("README.md");
         let text = read(&path);
-        let (begin, end) = ("<!-- values: begin (made of values.yaml: UPDATE=1 cargo test --test charts) -->\n", "<!-- values: end -->");
-        let (before, rest) = text.split_once(begin).unwrap_or_else(|| panic!("{} has no place for values", path.display()));
+        let (begin, end) = (
+            "<!-- values: begin (made of values.yaml: UPDATE=1 cargo test --test charts) -->\n",
+            "<!-- values: end -->",
+        );
+        let (before, rest) =
+            text.split_once(begin).unwrap_or_else(|| panic!("{} has no place for values", path.display()));
         let (_, after) = rest.split_once(end).expect("what begins has an end");
         let table = table(&read(&top(chart).join("values.yaml")));
         assert_kept(&path, &format!("{before}{begin}{table}{end}{after}"));
@@ -159,7 +163,8 @@ fn table(values: &str) -> String {
 fn every_value_has_a_comment() {
     for chart in CHARTS {
         let table = table(&read(&top(chart).join("values.yaml")));
-        let told = |key: &str| table.lines().any(|row| row.starts_with(&format!("| `{key}` |")) && !row.ends_with("|  |"));
+        let told =
+            |key: &str| table.lines().any(|row| row.starts_with(&format!("| `{key}` |")) && !row.ends_with("|  |"));
         for row in table.lines().skip(2).filter(|row| row.ends_with("|  |")) {
             let key = row.split('`').nth(1).unwrap();
             let outer = key.match_indices('.').map(|(at, _)| &key[..at]);
