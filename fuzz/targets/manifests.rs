@@ -51,7 +51,8 @@ fn manifests() {
                     return (vec![problem.what.chars().filter(char::is_ascii_lowercase).collect()], 0);
                 }
             };
-            let again = inject(&[Input { name: "f", text: &outcome.yaml }], &settings(native)).expect("it was read once");
+            let again =
+                inject(&[Input { name: "f", text: &outcome.yaml }], &settings(native)).expect("it was read once");
             assert_eq!(again.yaml, outcome.yaml, "a second run changes something");
             assert!(!again.added());
             if !outcome.added() {

@@ -74,7 +74,8 @@ enum Role {
 }
 
 fn name(text: &str) -> Result<String, String> {
-    let help = "a name of Kubernetes has small letters, digits, '-' and '.', and begins and ends with a letter or digit";
+    let help =
+        "a name of Kubernetes has small letters, digits, '-' and '.', and begins and ends with a letter or digit";
     if inject::is_name(text) { Ok(text.to_owned()) } else { Err(help.to_owned()) }
 }
 
@@ -84,7 +85,8 @@ fn image(text: &str) -> Result<String, String> {
 }
 
 fn secret(text: &str) -> Result<(String, String), String> {
-    let help = "write FOLDER=SECRET, such as etcd-tls=etcd-client; the folder has small letters, digits and '-', at most 50";
+    let help =
+        "write FOLDER=SECRET, such as etcd-tls=etcd-client; the folder has small letters, digits and '-', at most 50";
     let (folder, secret) = text.split_once('=').ok_or(help)?;
     // The volume is called epochgate-FOLDER, and may have 63 bytes.
     if !inject::is_label(folder, 50) {
@@ -94,10 +96,12 @@ fn secret(text: &str) -> Result<(String, String), String> {
 }
 
 fn port(text: &str) -> Result<(String, u16), String> {
-    let help = "write NAME=PORT, such as postgres=5432; the name has small letters, digits and '-', at most 15, and a letter";
+    let help =
+        "write NAME=PORT, such as postgres=5432; the name has small letters, digits and '-', at most 15, and a letter";
     let (name, number) = text.split_once('=').ok_or(help)?;
     let number: u16 = number.parse().map_err(|_| help)?;
-    let is_name = inject::is_label(name, 15) && name.bytes().any(|byte| byte.is_ascii_lowercase()) && !name.contains("--");
+    let is_name =
+        inject::is_label(name, 15) && name.bytes().any(|byte| byte.is_ascii_lowercase()) && !name.contains("--");
     if is_name && number > 0 { Ok((name.to_owned(), number)) } else { Err(help.to_owned()) }
 }
 
@@ -203,14 +207,18 @@ fn next(outcome: &Outcome, settings: &Settings) -> String {
         text += &format!("  kubectl create configmap {}{of} --from-file=epochgate.yaml\n", settings.config_map);
     }
     text += match settings.role {
-        inject::Role::Stamp => "  let the service write to the stamp's listener, such as 127.0.0.1:8081, instead of to the database\n",
+        inject::Role::Stamp => {
+            "  let the service write to the stamp's listener, such as 127.0.0.1:8081, instead of to the database\n"
+        }
         inject::Role::Guard => {
             "  bind the database to 127.0.0.1, and let its Service lead to the guard's listener: what goes around is not fenced\n"
         }
     };
     if settings.role == inject::Role::Guard {
         let doors = if settings.state_claim.is_some() { "sole" } else { "shared" };
-        text += &format!("  doors: {doors}, at the guard's listeners in epochgate.yaml, fits the volume that it has here\n");
+        text += &format!(
+            "  doors: {doors}, at the guard's listeners in epochgate.yaml, fits the volume that it has here\n"
+        );
     }
     text
 }

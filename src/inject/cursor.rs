@@ -43,7 +43,9 @@ impl<'a> Cursor<'a> {
             return Err(Obstacle::Skip(format!("its key {key} has an alias, of what stands elsewhere; write it out")));
         }
         if self.document.is_shared(value) {
-            return Err(Obstacle::Skip(format!("what its key {key} has is used by alias elsewhere too; write it out there")));
+            return Err(Obstacle::Skip(format!(
+                "what its key {key} has is used by alias elsewhere too; write it out there"
+            )));
         }
         let mut path = self.path.clone();
         path.push(at);
@@ -63,7 +65,10 @@ impl<'a> Cursor<'a> {
         let mut found = None;
         for (at, entry) in self.node.entries().iter().enumerate() {
             if entry.key.text() == Some(key) && found.replace(at).is_some() {
-                return Err(Obstacle::Broken(format!("the key {key} stands twice, the second time in line {}", entry.key.line)));
+                return Err(Obstacle::Broken(format!(
+                    "the key {key} stands twice, the second time in line {}",
+                    entry.key.line
+                )));
             }
         }
         Ok(found)

@@ -69,7 +69,11 @@ impl Page<'_> {
     fn block_key(&self, addition: &Addition) -> Result<Edit, String> {
         let column = self.column(self.beside.key.from)?;
         let lines = self.block().entry(column, addition.key, &whole(addition));
-        let at = if addition.before { self.above(self.beside.key.from, column) } else { self.below(self.end(self.beside), column) };
+        let at = if addition.before {
+            self.above(self.beside.key.from, column)
+        } else {
+            self.below(self.end(self.beside), column)
+        };
         Ok(self.lines_at(at, addition.before, &lines))
     }
 
@@ -130,7 +134,8 @@ impl Page<'_> {
         let written = written.join(&format!(",{between}"));
         if matches!(addition.what, What::First(_)) {
             let begin = if first.is_some() { between.as_str() } else { "" };
-            let end = if first.is_some() || self.text[list.opens + 1..].starts_with(char::is_whitespace) { "" } else { " " };
+            let end =
+                if first.is_some() || self.text[list.opens + 1..].starts_with(char::is_whitespace) { "" } else { " " };
             return insert(list.opens + 1, format!("{begin}{written},{end}"));
         }
         let last = there.last().map_or(list.to, |item| item.to);
@@ -146,7 +151,8 @@ impl Page<'_> {
             }
             let base = self.indent(entry.key.from);
             let pretty = self.unit().zip(base);
-            let text = json(&whole(addition), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
+            let text =
+                json(&whole(addition), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
             edits.push(Edit { at: value.from..value.to, before: false, text });
             return Ok(());
         }
@@ -209,7 +215,9 @@ impl Page<'_> {
         while line > 0 {
             let before = self.line_of(line - 1);
             let text = &self.text[before..line];
-            if text.trim_start_matches(' ').starts_with('#') && text.len() - text.trim_start_matches(' ').len() == column {
+            if text.trim_start_matches(' ').starts_with('#')
+                && text.len() - text.trim_start_matches(' ').len() == column
+            {
                 line = before;
             } else {
                 break;

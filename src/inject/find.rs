@@ -176,7 +176,10 @@ fn why_not(
         return Some("its pods run Windows, and epochgate runs on Linux".to_owned());
     }
     if !settings.native && ["Job", "CronJob"].contains(&kind.kind) {
-        return Some(format!("a {} never completes beside a sidecar that is not native; leave --no-native-sidecar out", kind.kind));
+        return Some(format!(
+            "a {} never completes beside a sidecar that is not native; leave --no-native-sidecar out",
+            kind.kind
+        ));
     }
     None
 }
@@ -197,7 +200,8 @@ fn name_of<'a>(spec: &Cursor<'a>, item: &'a Rc<Node>) -> Option<&'a str> {
 /// All containers of a pod share its ports.
 fn no_port_taken(spec: &Cursor<'_>, container: &Rc<Node>, settings: &Settings) -> Result<(), Obstacle> {
     let Some(ports) = get(spec.document, container, "ports") else { return Ok(()) };
-    let ours = || settings.ports.iter().map(|(name, port)| (name.as_str(), *port)).chain([(ADMIN_PORT, settings.admin_port)]);
+    let ours =
+        || settings.ports.iter().map(|(name, port)| (name.as_str(), *port)).chain([(ADMIN_PORT, settings.admin_port)]);
     for port in ports.items() {
         let text = |key: &str| get(spec.document, port, key).and_then(|value| value.text());
         let (name, number) = (text("name"), text("containerPort"));
@@ -235,7 +239,9 @@ fn is_for_one_pod(object: &Cursor<'_>, kind: &Kind, settings: &Settings, has_gro
     let in_spec = |key: &str| object.read("spec").and_then(|spec| get(object.document, spec, key));
     let skip = |why: String| Err(Obstacle::Skip(why));
     if kind.kind == "DaemonSet" {
-        return skip(format!("a DaemonSet has a pod on every node, and the claim {claim} is for one; leave --state-claim out"));
+        return skip(format!(
+            "a DaemonSet has a pod on every node, and the claim {claim} is for one; leave --state-claim out"
+        ));
     }
     let replicas = in_spec("replicas").and_then(|value| value.text()).unwrap_or("1");
     if !["0", "1"].contains(&replicas) {
@@ -243,14 +249,18 @@ fn is_for_one_pod(object: &Cursor<'_>, kind: &Kind, settings: &Settings, has_gro
     }
     let strategy = in_spec("strategy").and_then(|strategy| get(object.document, strategy, "type"));
     if kind.kind == "Deployment" && strategy.and_then(|kind| kind.text()) != Some("Recreate") {
-        return skip("with a claim there is one guard, and a new pod would start beside the old one; set strategy.type: \
+        return skip(
+            "with a claim there is one guard, and a new pod would start beside the old one; set strategy.type: \
             Recreate"
-            .to_owned());
+                .to_owned(),
+        );
     }
     if !has_group {
-        return skip("the guard does not run as root; set securityContext.fsGroup of its pods, so that it may write to the \
+        return skip(
+            "the guard does not run as root; set securityContext.fsGroup of its pods, so that it may write to the \
             claim's volume"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }

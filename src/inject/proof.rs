@@ -104,9 +104,10 @@ pub(super) fn check(yaml: &str, expected: &[Value]) -> Result<(), Problem> {
     let bug = |why: String| Problem {
         at: "the result".to_owned(),
         what: format!("it would not say what it should ({why}), so nothing is printed"),
-        help: "write the pod specs plainly, in block style or as JSON, end the files with a line break, and report the \
+        help:
+            "write the pod specs plainly, in block style or as JSON, end the files with a line break, and report the \
             manifest as a bug"
-            .to_owned(),
+                .to_owned(),
     };
     let documents = tree::parse(&Input { name: "the result", text: yaml }).map_err(|problem| bug(problem.what))?;
     // A file that has no document at all is nothing between the others.

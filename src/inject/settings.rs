@@ -63,7 +63,11 @@ impl Settings {
         let mut folders = vec!["config", "state"];
         for (folder, _) in &self.secrets {
             if folders.contains(&folder.as_str()) {
-                let why = if ["config", "state"].contains(&folder.as_str()) { "is epochgate's own" } else { "is given twice" };
+                let why = if ["config", "state"].contains(&folder.as_str()) {
+                    "is epochgate's own"
+                } else {
+                    "is given twice"
+                };
                 return Err(Unfit(format!("--secret {folder}=…: the folder {why}; take another name")));
             }
             folders.push(folder);

@@ -88,8 +88,15 @@ impl Writer<'_> {
             Json::Object(_) | Json::Array(_) => {
                 let written = match self.one_of(3) {
                     0 => value.to_string(),
-                    1 => serde_json::to_string_pretty(value).unwrap().replace('\n', &format!("\n{}", " ".repeat(column + 1))),
-                    _ => serde_json::to_string_pretty(value).unwrap().lines().map(str::trim).collect::<Vec<_>>().join(" "),
+                    1 => serde_json::to_string_pretty(value)
+                        .unwrap()
+                        .replace('\n', &format!("\n{}", " ".repeat(column + 1))),
+                    _ => serde_json::to_string_pretty(value)
+                        .unwrap()
+                        .lines()
+                        .map(str::trim)
+                        .collect::<Vec<_>>()
+                        .join(" "),
                 };
                 self.text += &format!(" {written}");
                 self.end_of_line();
@@ -137,18 +144,20 @@ fn word() -> impl Strategy<Value = Json> {
 }
 
 fn container(name: &'static str) -> impl Strategy<Value = Json> {
-    (word(), prop::option::of(prop::collection::vec(word(), 0..3)), any::<bool>()).prop_map(move |(image, args, last)| {
-        let mut container = Map::new();
-        if last {
-            container.insert("image".into(), image);
-            container.insert("name".into(), name.into());
-        } else {
-            container.insert("name".into(), name.into());
-            container.insert("image".into(), image);
-        }
-        args.map(|args| container.insert("args".into(), args.into()));
-        Json::Object(container)
-    })
+    (word(), prop::option::of(prop::collection::vec(word(), 0..3)), any::<bool>()).prop_map(
+        move |(image, args, last)| {
+            let mut container = Map::new();
+            if last {
+                container.insert("image".into(), image);
+                container.insert("name".into(), name.into());
+            } else {
+                container.insert("name".into(), name.into());
+                container.insert("image".into(), image);
+            }
+            args.map(|args| container.insert("args".into(), args.into()));
+            Json::Object(container)
+        },
+    )
 }
 
 /// A list that may be missing, be nothing, or be empty.
@@ -315,13 +324,52 @@ fn a_result_that_says_something_else_is_refused() {
 /// Every text that is added is one for every reader of YAML, also where it looks like something else.
 #[test]
 fn texts_stay_texts() {
-    let odd = ["true", "No", "1", "1.5", "-", "- a", "a: b", "a:", ":a", "~", "null", "", " a", "a ", "a #b", "#", "0x1", ".5", "@a",
-        "`a`", "*a", "&a", "!a", "%a", "a\nb", "é", "{a}", "[a]", "\"a\"", "'", "2001-01-01", "1:30", "=", "<<", "y", "?", "|", ">"];
+    let odd = [
+        "true",
+        "No",
+        "1",
+        "1.5",
+        "-",
+        "- a",
+        "a: b",
+        "a:",
+        ":a",
+        "~",
+        "null",
+        "",
+        " a",
+        "a ",
+        "a #b",
+        "#",
+        "0x1",
+        ".5",
+        "@a",
+        "`a`",
+        "*a",
+        "&a",
+        "!a",
+        "%a",
+        "a\nb",
+        "é",
+        "{a}",
+        "[a]",
+        "\"a\"",
+        "'",
+        "2001-01-01",
+        "1:30",
+        "=",
+        "<<",
+        "y",
+        "?",
+        "|",
+        ">",
+    ];
     for text in odd {
         let json = json!({"list": [text, {"key": text}], "key": text, text: 1});
         for indented in [true, false] {
             let lines = render::Block { indented }.entry(0, "root", &json).join("\n") + "\n";
-            let documents = tree::parse(&Input { name: "f", text: &lines }).unwrap_or_else(|problem| panic!("{lines}: {problem:?}"));
+            let documents = tree::parse(&Input { name: "f", text: &lines })
+                .unwrap_or_else(|problem| panic!("{lines}: {problem:?}"));
             assert_eq!(value(&documents[0].root), value_of_json(&json!({"root": json})), "{lines}");
         }
     }
@@ -335,7 +383,8 @@ fn the_deep_and_the_odd_are_refused_and_not_fallen_over() {
     }
     let other = inject_text("a: &x 1\n---\nb: *x\n", &settings(Role::Stamp, true));
     assert!(other.expect_err("an alias of another document").what.contains("another document"));
-    let own = "apiVersion: v1\nkind: Pod\nmetadata: &m {<<: *m, name: a}\nspec: &s\n  <<: *s\n  containers: [{name: a}]\n";
+    let own =
+        "apiVersion: v1\nkind: Pod\nmetadata: &m {<<: *m, name: a}\nspec: &s\n  <<: *s\n  containers: [{name: a}]\n";
     let said = inject_text(own, &settings(Role::Stamp, true)).expect("it is YAML").workloads;
     assert!(matches!(&said[0].said, Said::Skipped(why) if why.contains("alias")), "{said:?}");
 }

@@ -104,7 +104,8 @@ pub(super) fn parse(input: &Input<'_>) -> Result<Vec<Document>, Problem> {
             Err(error) => {
                 let (line, column) = (error.marker().line(), error.marker().col() + 1);
                 let what = format!("this is not YAML: {}", error.info());
-                let help = "check the indentation, the quotes and the brackets just above; templates are to be rendered first";
+                let help =
+                    "check the indentation, the quotes and the brackets just above; templates are to be rendered first";
                 return Err(builder.problem(line, column, what, help));
             }
         }
@@ -299,7 +300,11 @@ impl<'a> Builder<'a> {
                 Some(key) => entries.push(Entry { key, value: node }),
             },
             Content::Scalar { .. } | Content::Alias(_) => {
-                return Err(self.problem_at(span, "this value stands in no list and no mapping", "check the lines above"));
+                return Err(self.problem_at(
+                    span,
+                    "this value stands in no list and no mapping",
+                    "check the lines above",
+                ));
             }
         }
         Ok(())

@@ -119,7 +119,8 @@ fn every_kind_of_command_is_answered_as_it_is_without_sidecars() {
             let mut quiet = Client::open(at);
             quiet.send("CLIENT REPLY OFF");
             assert_eq!(quiet.ask("SUBSCRIBE c"), "[subscribe, c, 1]");
-            for no_command in [&b"*1\r\n$x\r\n"[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\nx", b"*2\r\n$3\r\nGET\r\n$-3\r\n"]
+            for no_command in
+                [&b"*1\r\n$x\r\n"[..], b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\nx\r\n", b"*2\r\n$3\r\nGET\r\n$-3\r\n"]
             {
                 let mut client = Client::open(at);
                 client.send_bytes(no_command);
