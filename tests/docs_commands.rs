@@ -245,6 +245,7 @@ fn every_link_leads_somewhere() {
             let path = if file.is_empty() { page.path.clone() } else { folder.join(file) };
             let is_page = path.extension().is_some_and(|extension| extension == "md");
             match fs::read_to_string(top().join(&path)) {
+                _ if top().join(&path).is_dir() => {}
                 Err(error) => wrong.push(format!("{}: {link}: {error}", page.path.display())),
                 Ok(text) if is_page && !wanted.is_empty() && !anchors(&text, &path).contains(wanted) => {
                     wrong.push(format!("{}: {link}: no such heading", page.path.display()));
