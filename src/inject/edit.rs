@@ -48,7 +48,7 @@ pub(super) fn edits(text: &str, spec: &Cursor<'_>, additions: &[Addition]) -> Re
     let mut edits = Vec::new();
     for addition in additions {
         match (find(addition.key), flow) {
-            (Some(entry), _) => page.into_entry(entry, addition, flow, &mut edits)?,
+            (Some(entry), _) => page.in_entry(entry, addition, flow, &mut edits)?,
             (None, false) => edits.push(page.block_key(addition)?),
             (None, true) => edits.push(page.flow_key(addition)),
         }
@@ -94,7 +94,7 @@ impl Page<'_> {
     }
 
     /// More items in a list that is there, or the first ones under a key that is.
-    fn into_entry(&self, entry: &Entry, addition: &Addition, flow: bool, edits: &mut Vec<Edit>) -> Result<(), String> {
+    fn in_entry(&self, entry: &Entry, addition: &Addition, flow: bool, edits: &mut Vec<Edit>) -> Result<(), String> {
         let not_a_list = || format!("its {} is no list", addition.key);
         let items = match &addition.what {
             What::First(item) => std::slice::from_ref(item),
@@ -113,7 +113,7 @@ impl Page<'_> {
                 edits.push(self.lines_at(at, matches!(addition.what, What::First(_)), &lines));
             }
             Content::List { items: there, flow: true } if !there.is_empty() => {
-                edits.push(self.into_flow_list(&entry.value, there, addition, items));
+                edits.push(self.in_flow_list(&entry.value, there, addition, items));
             }
             Content::List { .. } => self.under_key(entry, addition, flow, edits)?,
             _ if entry.value.is_null() => self.under_key(entry, addition, flow, edits)?,
@@ -122,7 +122,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn into_flow_list(&self, list: &Node, there: &[Rc<Node>], addition: &Addition, items: &[Json]) -> Edit {
+    fn in_flow_list(&self, list: &Node, there: &[Rc<Node>], addition: &Addition, items: &[Json]) -> Edit {
         let first = self.indent(there[0].from);
         let unit = self.unit().unwrap_or_else(|| "  ".to_owned());
         let between = match first {

@@ -32,6 +32,8 @@ struct Writer<'a> {
     /// How far inner blocks stand to the right.
     step: usize,
     text: String,
+    /// Whether the last value was a text on lines of its own.
+    after_text: bool,
 }
 
 impl Writer<'_> {
@@ -49,7 +51,8 @@ impl Writer<'_> {
 
     fn comment(&mut self, column: usize) {
         if self.one_of(6) == 0 {
-            let deeper = usize::from(self.one_of(3));
+            // Further to the right than the lines of a text it would be one of them.
+            let deeper = if self.after_text { 0 } else { usize::from(self.one_of(3)) };
             self.text += &format!("{}# größer: [{{ 'odd' - \n", " ".repeat(column + deeper));
         }
         if self.one_of(12) == 0 {
@@ -59,6 +62,7 @@ impl Writer<'_> {
 
     /// The rest of the line behind a colon or a dash, and the lines below.
     fn value(&mut self, value: &Json, column: usize, in_list: bool) {
+        self.after_text = false;
         match value {
             Json::Object(entries) if !entries.is_empty() && self.one_of(6) > 0 => {
                 if in_list {
@@ -108,6 +112,7 @@ impl Writer<'_> {
                 if self.one_of(3) == 0 {
                     self.text += "\n";
                 }
+                self.after_text = true;
             }
             value => {
                 let written = self.scalar(value);
@@ -118,12 +123,13 @@ impl Writer<'_> {
     }
 
     fn end_of_line(&mut self) {
-        self.text += ["\n", "\n", "  # here\n", " \n"][usize::from(self.one_of(4))];
+        let choice = usize::from(self.one_of(4));
+        self.text += ["\n", "\n", "  # here\n", " \n"][choice];
     }
 }
 
 fn write(manifest: &Json, choices: &[u8], step: usize, carriage: bool) -> String {
-    let mut writer = Writer { choices: choices.iter().cycle(), step, text: String::new() };
+    let mut writer = Writer { choices: choices.iter().cycle(), step, text: String::new(), after_text: false };
     if writer.one_of(6) == 0 {
         writer.text = serde_json::to_string_pretty(manifest).unwrap();
     } else {

@@ -131,8 +131,7 @@ fn the_readmes_have_every_value() {
 fn table(values: &str) -> String {
     let mut rows = String::from("| key | default | meaning |\n|---|---|---|\n");
     let (mut comment, mut path): (Vec<&str>, Vec<(usize, String)>) = (Vec::new(), Vec::new());
-    let mut lines = values.lines().peekable();
-    while let Some(line) = lines.next() {
+    for line in values.lines() {
         let text = line.trim_start();
         let indent = line.len() - text.len();
         if let Some(words) = text.strip_prefix('#') {

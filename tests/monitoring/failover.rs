@@ -142,7 +142,7 @@ fn every_panel_has_data(prometheus: &Prometheus) {
     let some = [
         ("$namespace", "shop"),
         ("$job", "(guards|stamps)"),
-        ("$resource", "(orders|bills)"),
+        ("$resource", "(orders|stock|bills)"),
         ("$listener", "(guard|guard-1|guard-2|stamp)"),
     ];
     let dashboard = dashboard::load();

@@ -13,6 +13,9 @@ use super::support::ports;
 use super::support::process::{LONG, Launch, Process, eventually};
 use super::{alerts, top};
 
+/// The time between two scrapes, and between two answers of a query over time, in seconds.
+const STEP: f64 = 0.5;
+
 /// A running Prometheus. Its scrapes carry `namespace="shop"`.
 pub struct Prometheus {
     address: SocketAddr,
@@ -69,8 +72,12 @@ impl Prometheus {
     /// What it says to a query at every half second since it was started.
     #[track_caller]
     pub fn ask_over_all(&self, query: &str) -> Vec<Series> {
-        let (start, end) = (self.began.to_string(), now().to_string());
-        self.post("/api/v1/query_range", &[("query", query), ("start", &start), ("end", &end), ("step", "0.5")])
+        // The last step is to see the last scrape.
+        let (start, end) = (self.began.to_string(), (now() + STEP).to_string());
+        self.post(
+            "/api/v1/query_range",
+            &[("query", query), ("start", &start), ("end", &end), ("step", &STEP.to_string())],
+        )
     }
 
     /// Waits until a query has an answer with a value other than 0.
