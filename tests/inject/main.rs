@@ -77,18 +77,21 @@ fn a_second_run_changes_nothing() {
         let before = fs::read_to_string(folder().join(file)).expect("it is kept");
         assert!(output.status.success(), "{name}: {}", text(output.stderr));
         assert_eq!(text(output.stdout), before, "{name}");
-        assert!(!text(output.stderr).contains("added\n"), "{name}");
+        assert!(!text(output.stderr).contains(": added"), "{name}");
     }
 }
 
-/// What was there is still there, in the same order and to the byte: taking lines out of the result gives the manifest.
+/// These have an empty list or null where the sidecar goes, which is replaced.
+const REPLACED: [&str; 2] = ["empty-values", "json-one-line"];
+
+/// What was there is still there, in the same order.
 #[test]
 fn nothing_of_a_manifest_is_lost() {
-    for name in names().into_iter().filter(|name| !name.starts_with("broken-") && name != "empty-values") {
+    for name in names().into_iter().filter(|name| !name.starts_with("broken-") && !REPLACED.contains(&name.as_str())) {
         let read = |end: &str| fs::read_to_string(folder().join(format!("{name}.{end}"))).expect("it is kept");
         let (before, after) = (read("in.yaml"), read("out.yaml"));
         let mut rest = after.chars();
-        for c in before.chars().filter(|c| !"[]".contains(*c)) {
+        for c in before.chars() {
             assert!(rest.any(|there| there == c), "{name}: it does not come in order from {c:?} on");
         }
         let line_breaks = |text: &str| (text.matches("\r\n").count(), text.matches('\n').count());
