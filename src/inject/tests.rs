@@ -26,6 +26,14 @@ fn inject_text(text: &str, settings: &Settings) -> Result<Outcome, Problem> {
     inject(&[Input { name: "f", text }], settings)
 }
 
+/// Whether it may stand without quotes, for every reader.
+fn is_plain(text: &str) -> bool {
+    const SPECIAL: [&str; 12] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf", "infinity"];
+    !text.is_empty()
+        && text.chars().all(|c| c.is_ascii_alphabetic())
+        && !SPECIAL.contains(&text.to_ascii_lowercase().as_str())
+}
+
 /// Writes a value in every style that YAML has for it, as the choices say.
 struct Writer<'a> {
     choices: std::iter::Cycle<std::slice::Iter<'a, u8>>,
@@ -43,7 +51,7 @@ impl Writer<'_> {
 
     fn scalar(&mut self, value: &Json) -> String {
         match value {
-            Json::String(text) if self.one_of(2) == 0 && text.chars().all(|c| c.is_ascii_alphabetic()) => text.clone(),
+            Json::String(text) if self.one_of(2) == 0 && is_plain(text) => text.clone(),
             Json::String(text) if self.one_of(2) == 0 => format!("'{}'", text.replace('\'', "''")),
             value => value.to_string(),
         }
@@ -106,7 +114,7 @@ impl Writer<'_> {
                 self.end_of_line();
             }
             Json::Null if self.one_of(2) == 0 => self.end_of_line(),
-            Json::String(text) if !in_list && self.one_of(4) == 0 && text.chars().all(|c| c.is_ascii_alphabetic()) => {
+            Json::String(text) if !in_list && self.one_of(4) == 0 && is_plain(text) => {
                 let chomping = ["|-", ">-"][usize::from(self.one_of(2))];
                 self.text += &format!(" {chomping}\n{}{text}\n", " ".repeat(column));
                 if self.one_of(3) == 0 {
