@@ -216,6 +216,13 @@ pub struct Finish {
     outcome: Outcome,
 }
 
+impl Finish {
+    /// It turned out to be of this kind.
+    pub fn is(&mut self, kind: Kind) {
+        self.kind = kind;
+    }
+}
+
 impl Ends for Finish {
     fn ends_as(&mut self, outcome: Outcome) {
         self.outcome = outcome;

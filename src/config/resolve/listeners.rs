@@ -84,7 +84,7 @@ fn listener(written: &raw::Listener, path: &KeyPath, listed: &Listed, resolver: 
         socket_mode: written.socket_mode.value,
         tls,
         proxy_protocol: sessions::proxy_protocol(written, protocol),
-        stale: sessions::stale(written, protocol, path, resolver),
+        stale: sessions::stale(written, protocol),
         identities,
         upstream: upstream(written.upstream.as_ref()?, upstream_tls, control)?,
         resource: written.resource.as_ref().map(|resource| resource.value.clone()),

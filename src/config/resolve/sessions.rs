@@ -94,19 +94,8 @@ pub(super) fn proxy_protocol(written: &raw::Listener, protocol: Protocol) -> Opt
 }
 
 /// What becomes of what is stale.
-pub(super) fn stale(written: &raw::Listener, protocol: Protocol, path: &KeyPath, resolver: &mut Resolver<'_>) -> Stale {
+pub(super) fn stale(written: &raw::Listener, protocol: Protocol) -> Stale {
     match (written.stale, protocol) {
-        (Some(raw::Stale::ReadOnly), Protocol::Postgres) => {
-            let path = path.key("stale");
-            let what =
-                format!("{path}: read_only is not in this version for postgres: no setting holds a session to reading");
-            resolver.problem(
-                &path,
-                what,
-                "take it out; let readers connect to the database, or to a replica, as a role that cannot write",
-            );
-            Stale::Refuse
-        }
         (Some(raw::Stale::ReadOnly), _) | (None, Protocol::Redis) => Stale::ReadOnly,
         (Some(raw::Stale::Refuse) | None, _) => Stale::Refuse,
     }

@@ -13,6 +13,7 @@
 //! | [`startup`] | the startup message: whose session, which epoch, and what the target sees of it |
 //! | [`session`] | the loop: bytes both ways, and every end that there is |
 //! | [`login`] | until the server takes queries: passwords pass, and all else waits |
+//! | [`reading`] | sessions that may only read |
 //! | [`tracker`] | what is outstanding at the server |
 //! | [`cancel`] | requests to cancel |
 //! | [`refuse`] | what clients are told |
@@ -23,6 +24,7 @@ mod farewell;
 mod login;
 pub mod message;
 mod opening;
+mod reading;
 pub mod refuse;
 mod session;
 pub mod startup;
@@ -41,11 +43,13 @@ use tokio::time::timeout;
 use self::cancel::Cancels;
 use self::message::Malformed;
 use self::opening::{Opened, Unfit, Wants};
+use self::reading::Reading;
 use self::session::Session;
 use self::startup::Startup;
 use super::right::Settled;
-use super::session::{Asked, Sessions};
+use super::session::{Asked, Finish, Sessions, unreachable};
 use super::{Accepted, CutReason, Kind, Party, Right};
+use crate::config::resolved::Stale;
 use crate::fence::{Reason, Refusal, Stamp};
 use crate::net::{Closing, Stage, Stream};
 
@@ -126,7 +130,7 @@ impl Postgres {
         // What a sidecar vouches for stands before what the client says of itself.
         let stamp = carried.or_else(|| Some(Bytes::from(said.as_ref().ok()?.clone().map(Cow::into_owned)?)));
         let named = Named { who, path: startup.path(), stamp };
-        let finish = self.sessions.begin(Kind::Write);
+        let mut finish = self.sessions.begin(Kind::Write);
         let begun = async {
             if let Err(why) = said {
                 return Err(Box::new(Refusal::new(Reason::MalformedStamp, why.0)));
@@ -148,9 +152,63 @@ impl Postgres {
         };
         match begun {
             Ok((right, upstream, packet)) => {
-                Session::begin(self, named, client, ahead, upstream, &packet, right, finish, closing).run().await;
+                Session::begin(self, named, client, ahead, upstream, &packet, Some(right), finish, closing).run().await;
+            }
+            Err(refusal) if self.lets_read(refusal.reason) => {
+                finish.is(Kind::Read);
+                self.read_only(named, refusal, &startup, packet, client, ahead, finish, closing).await;
             }
             Err(refusal) => {
+                self.sessions.say_refused(&named.asked(), &refusal);
+                farewell::tell(client, &refuse::refusal(&refusal), &mut closing).await;
+            }
+        }
+    }
+
+    /// Whether a session that is refused with this may read all the same. A stamp passes it on without a stamp, and leaves the rest
+    /// to the guard.
+    fn lets_read(&self, reason: Reason) -> bool {
+        let may = if self.sessions.is_stamp() { reason == Reason::NotLeader } else { reading::may_read(reason) };
+        may && self.sessions.listener.stale == Stale::ReadOnly
+    }
+
+    /// Connects and runs a session that may only read.
+    #[expect(clippy::too_many_arguments, reason = "each is another's, and they come together only here")]
+    async fn read_only(
+        self: Rc<Self>,
+        named: Named,
+        refusal: Box<Refusal>,
+        startup: &Startup<'_>,
+        packet: &[u8],
+        mut client: Stream,
+        mut ahead: BytesMut,
+        finish: Finish,
+        mut closing: Closing,
+    ) {
+        let is_stamp = self.sessions.is_stamp();
+        let packet = match startup.for_reading() {
+            _ if is_stamp => Cow::Borrowed(packet),
+            Ok(packet) => Cow::Owned(packet),
+            Err(Malformed(why)) => {
+                let refusal = Refusal { detail: format!("{}; {why}", refusal.detail).into(), ..*refusal };
+                self.sessions.say_refused(&named.asked(), &refusal);
+                return farewell::tell(client, &refuse::refusal(&refusal), &mut closing).await;
+            }
+        };
+        let connected = tokio::select! {
+            biased;
+            connected = self.sessions.connect_without_right(&named.who) => connected,
+            () = gone(&mut client, &mut ahead) => return,
+        };
+        match connected {
+            Ok(upstream) if is_stamp => {
+                Session::begin(self, named, client, ahead, upstream, &packet, None, finish, closing).run().await;
+            }
+            Ok(upstream) => {
+                Reading::begin(self, named, refusal, client, ahead, upstream, &packet, finish).run(closing).await;
+            }
+            Err(error) => {
+                let refusal = unreachable(&error);
                 self.sessions.say_refused(&named.asked(), &refusal);
                 farewell::tell(client, &refuse::refusal(&refusal), &mut closing).await;
             }

@@ -52,6 +52,11 @@ pub fn unreadable(why: Malformed) -> Vec<u8> {
 
 fn told(refusal: &Refusal, outcome: &str, hint: &str) -> Vec<u8> {
     let code = if refusal.reason.is_worth_retrying() { TRY_LATER } else { DROP_IT };
+    error(code, refusal.reason.title(), &detail(refusal, outcome), hint)
+}
+
+/// What happened, and all that is known of it.
+pub fn detail(refusal: &Refusal, outcome: &str) -> String {
     let mut detail = refusal.detail.trim_end_matches('.').to_owned();
     let mut say =
         |text: std::fmt::Arguments<'_>| detail.write_fmt(text).expect("a text takes all that is written to it");
@@ -78,11 +83,11 @@ fn told(refusal: &Refusal, outcome: &str, hint: &str) -> Vec<u8> {
         say(format_args!(", blocked by {door}"));
     }
     say(format_args!(")."));
-    error(code, refusal.reason.title(), &detail, hint)
+    detail
 }
 
 /// What to do, where the detail does not say it.
-fn hint(reason: Reason) -> &'static str {
+pub fn hint(reason: Reason) -> &'static str {
     match reason {
         Reason::StampRequired => {
             "Connect through the writer's stamping sidecar, or name the epoch: options='-c epochgate.epoch=42'."

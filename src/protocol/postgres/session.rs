@@ -49,6 +49,8 @@ pub struct Session {
     /// Closed, and so dropped, before the right is given back.
     upstream: Option<Stream>,
     right: Option<Right>,
+    /// At a stamp whose writer does not lead: it has no right, and the guard sees to it that it only reads.
+    reads: bool,
     signal: Option<Signal>,
     tracker: Tracker,
     up: Way,
@@ -97,6 +99,8 @@ enum Left {
 struct Up<'a> {
     tracker: &'a mut Tracker,
     right: Option<&'a Right>,
+    /// Without a right: whether its writer still does not lead.
+    is_led: bool,
 }
 
 impl Watch for Up<'_> {
@@ -105,7 +109,7 @@ impl Watch for Up<'_> {
     }
 
     fn may_leave(&self) -> bool {
-        self.right.is_none_or(Right::goes_on)
+        !self.is_led && self.right.is_none_or(Right::goes_on)
     }
 
     fn may_read(&self) -> bool {
@@ -150,7 +154,7 @@ impl Session {
         ahead: BytesMut,
         upstream: Stream,
         packet: &[u8],
-        right: Right,
+        right: Option<Right>,
         mut finish: Finish,
         closing: Closing,
     ) -> Session {
@@ -161,8 +165,9 @@ impl Session {
             named,
             client,
             upstream: Some(upstream),
-            signal: right.lasting_signal(),
-            right: Some(right),
+            signal: right.as_ref().and_then(Right::lasting_signal),
+            reads: right.is_none(),
+            right,
             tracker: Tracker::default(),
             up: Way::with(ahead),
             down: Way::default(),
@@ -239,6 +244,7 @@ impl Session {
     }
 
     fn poll_up(&mut self, context: &mut Context<'_>) -> Poll<Stop> {
+        let is_led = self.reads && self.is_led();
         let (Some(upstream), false) = (&mut self.upstream, self.up_is_over) else { return Poll::Pending };
         let right = self.right.as_ref();
         if !self.startup.left.is_empty()
@@ -246,7 +252,7 @@ impl Session {
         {
             return Poll::Ready(stop);
         }
-        let mut watch = Up { tracker: &mut self.tracker, right };
+        let mut watch = Up { tracker: &mut self.tracker, right, is_led };
         if watch.tracker.has_begun() {
             self.up.poll(&mut self.client, upstream, &mut watch, context)
         } else {
@@ -273,13 +279,35 @@ impl Session {
         self.tracker.is_idle() || !self.startup.left.is_empty()
     }
 
+    /// Whether the writer of a session that only reads leads by now: its client is to connect again, or it would read for ever.
+    fn is_led(&mut self) -> bool {
+        let role = Rc::clone(&self.service.sessions.role);
+        let standing = role.bind();
+        if standing == self.named.who.binding {
+            return false;
+        }
+        match self.service.sessions.ask(&self.named.asked()) {
+            Decision::Refuse(refusal) if refusal.reason == Reason::NotLeader => {
+                self.named.who.binding = standing;
+                false
+            }
+            // Elected, and not armed yet.
+            Decision::Hold(_) => false,
+            Decision::Refuse(_) => true,
+            Decision::Forward(right) => {
+                right.settle(Settled::NothingLeft);
+                true
+            }
+        }
+    }
+
     fn asked(&mut self, ask: Ask, context: &Context<'_>) -> bool {
         self.signal.as_mut().is_some_and(|signal| signal.poll_for(ask, context).is_ready())
     }
 
     /// Its epoch is over.
     async fn fenced(&mut self) {
-        self.cut(CutReason::Fenced);
+        self.cut(if self.reads { CutReason::TermChanged } else { CutReason::Fenced });
         let was_idle = self.is_idle();
         let mut left = self.leave().await;
         if left == Left::Overdue {
@@ -420,8 +448,10 @@ impl Session {
 
     fn settle(&mut self, how: Settled) {
         self.signal = None;
-        if let Some(right) = self.right.take() {
+        if self.right.is_some() || self.reads {
             self.finish.ends_as(if how == Settled::Answered { Outcome::Answered } else { Outcome::Unknown });
+        }
+        if let Some(right) = self.right.take() {
             right.settle(how);
         }
     }

@@ -12,6 +12,8 @@ use crate::fence::Epoch;
 pub const EPOCH: &str = "epochgate.epoch";
 /// The name that a session goes by in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "application_name";
+/// What the server makes of a transaction that does not say whether it only reads.
+const READS_BY_DEFAULT: &str = "default_transaction_read_only";
 /// PostgreSQL cuts names off behind so many bytes (NAMEDATALEN).
 const LONGEST_NAME: usize = 63;
 /// What stands before the parameters: length and version.
@@ -102,20 +104,38 @@ impl<'a> Startup<'a> {
     /// # Errors
     /// Where it would be longer than PostgreSQL takes.
     pub fn for_target(&self, epoch: Epoch) -> Result<Vec<u8>, Malformed> {
-        let marked = self.marked(epoch);
-        let packet = self.written(epoch, marked.as_deref());
-        if packet.len() - 4 <= LONGEST_FIRST {
-            return Ok(packet);
-        }
-        // Only people miss the mark.
-        let packet = self.written(epoch, None);
-        if packet.len() - 4 <= LONGEST_FIRST {
-            return Ok(packet);
-        }
-        Err(Malformed("the startup message is so long that its epoch finds no place"))
+        let epoch = epoch.to_string();
+        self.with((EPOCH, &epoch), &[EPOCH], &format!("[epochgate {epoch}]"))
     }
 
-    fn written(&self, epoch: Epoch, marked: Option<&[u8]>) -> Vec<u8> {
+    /// The packet as the target is to get it, of a session that may only read: its transactions only read by default, whatever
+    /// else the client said (a parameter is applied after `options`), which covers what the server runs before the first
+    /// statement. No epoch is named, and the session's name is marked, for people.
+    ///
+    /// # Errors
+    /// Where it asks for replication, which is no reading of tables; where it would be longer than PostgreSQL takes.
+    pub fn for_reading(&self) -> Result<Vec<u8>, Malformed> {
+        let replication = self.parameter("replication").unwrap_or(b"false");
+        if ![&b"false"[..], b"off", b"no", b"0"].contains(&replication) {
+            return Err(Malformed("a session that may only read takes no part in replication"));
+        }
+        self.with((READS_BY_DEFAULT, "on"), &[EPOCH, READS_BY_DEFAULT], "[epochgate reads]")
+    }
+
+    /// The packet with this parameter at its end in the place of others, and with a mark where there is room for one.
+    fn with(&self, put: (&str, &str), out: &[&str], mark: &str) -> Result<Vec<u8>, Malformed> {
+        let marked = self.marked(mark);
+        // Only people miss the mark.
+        for marked in [marked.as_deref(), None] {
+            let packet = self.written(put, out, marked);
+            if packet.len() - 4 <= LONGEST_FIRST {
+                return Ok(packet);
+            }
+        }
+        Err(Malformed("the startup message is so long that what the guard adds finds no place"))
+    }
+
+    fn written(&self, last: (&str, &str), out: &[&str], marked: Option<&[u8]>) -> Vec<u8> {
         let mut packet = vec![0; 4];
         packet.extend_from_slice(&self.version);
         let mut put = |name: &[u8], value: &[u8]| {
@@ -125,28 +145,29 @@ impl<'a> Startup<'a> {
             }
         };
         let is = |name: &[u8], known: &str| name.eq_ignore_ascii_case(known.as_bytes());
-        for (name, value) in self.parameters.iter().filter(|(name, _)| !is(name, EPOCH)) {
+        let stays = |name: &[u8]| !out.iter().any(|known| is(name, known));
+        for (name, value) in self.parameters.iter().filter(|(name, _)| stays(name)) {
             put(name, marked.filter(|_| is(name, APPLICATION_NAME)).unwrap_or(value));
         }
         if let Some(marked) = marked.filter(|_| self.parameter(APPLICATION_NAME).is_none()) {
             put(APPLICATION_NAME.as_bytes(), marked);
         }
-        put(EPOCH.as_bytes(), epoch.to_string().as_bytes());
+        put(last.0.as_bytes(), last.1.as_bytes());
         packet.push(0);
         let length = u32::try_from(packet.len()).expect("the packet that it comes from is bounded");
         packet[..4].copy_from_slice(&length.to_be_bytes());
         packet
     }
 
-    /// The session's name with the epoch behind it; none where the client names it in its options, which a parameter would
+    /// The session's name with a mark behind it; none where the client names it in its options, which a parameter would
     /// override.
-    fn marked(&self, epoch: Epoch) -> Option<Vec<u8>> {
+    fn marked(&self, mark: &str) -> Option<Vec<u8>> {
         let in_options = settings(self.parameter("options").unwrap_or_default());
         if in_options.into_iter().any(|(name, _)| name.eq_ignore_ascii_case(APPLICATION_NAME.as_bytes())) {
             return None;
         }
         let own = self.parameter(APPLICATION_NAME).unwrap_or_default();
-        let mark = if own.is_empty() { format!("[epochgate {epoch}]") } else { format!(" [epochgate {epoch}]") };
+        let mark = if own.is_empty() { mark.to_owned() } else { format!(" {mark}") };
         let mut end = own.len().min(LONGEST_NAME - mark.len());
         // Not within a character: its other bytes look like 10xxxxxx.
         while end < own.len() && end > 0 && own[end] & 0xc0 == 0x80 {
