@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test fuzz model simulate soak soak-databases planted drivers bench bench-handoff build reproduce sbom check tools
+.PHONY: help demo test test-postgres fuzz model simulate soak soak-databases planted drivers bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,13 @@ test: ## fetches what building and testing need, then runs every test
 	@$(ENV) $(CARGO) test --locked --features danger-test-switches --test mechanisms --test crashes --test chaos --test chaos_databases
 	@$(ENV) $(CARGO) test --locked --profile simulation --features danger-test-switches --test model --test cost
 	@$(ENV) EPOCHGATE_SEEDS=500 $(CARGO) test --locked --profile simulation --features danger-test-switches --test simulation every_seed
+
+VERSION ?= 18
+
+test-postgres: ## the tests of PostgreSQL's sessions and of the proof, with another server than Debian's: VERSION=18, 17, 16 or 14
+	@tools/fetch
+	@tools/fetch postgres-$(VERSION)
+	@$(ENV) EPOCHGATE_POSTGRES=$(VERSION) $(CARGO) test --locked --test postgres --test target
 
 MINUTES ?= 30
 LANES ?= 3

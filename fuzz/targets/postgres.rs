@@ -1,7 +1,11 @@
 //! Bytes of PostgreSQL's clients and servers.
 
-use crate::fence::Epoch;
+use bytes::BytesMut;
+
+use crate::fence::{Epoch, Reason, Refusal};
 use crate::protocol::postgres::message::{self, First, Walk, leading};
+use crate::protocol::postgres::reading::lockstep::{Lockstep, Out};
+use crate::protocol::postgres::reading::words::Words;
 use crate::protocol::postgres::startup::Startup;
 use crate::protocol::postgres::tracker::Tracker;
 
@@ -111,5 +115,74 @@ fn pg_session() {
         assert_eq!(walked.is_ok(), led.is_ok());
         assert_eq!(led.is_ok_and(|end| end == stream.len()), walked.is_ok() && walk.is_between());
         (whole, messages.min(8))
+    });
+}
+
+/// A reading session's bytes both ways: what comes of them does not depend on how the server's are cut, and what leaves for
+/// either side is messages.
+#[test]
+fn pg_reading() {
+    let words = [
+        "R\0\0\0\u{8}\0\0\0\0S\0\0\0\u{16}server_version\016\0Z\0\0\0\u{5}I",
+        "3\0\0\0\u{4}3\0\0\0\u{4}1\0\0\0\u{4}2\0\0\0\u{4}C\0\0\0\u{4}",
+        "D\0\0\0\u{4}",
+        "T\0\0\0\u{4}",
+        "Z\0\0\0\u{5}I",
+        "Z\0\0\0\u{5}T",
+        "Z\0\0\0\u{5}E",
+        "E\0\0\0\u{c}C25006\0\0",
+        "N\0\0\0\u{c}C25001\0\0",
+        "G\0\0\0\u{4}",
+        "V\0\0\0\u{4}",
+        "Q\0\0\0\u{6}x\0",
+        "P\0\0\0\u{4}",
+        "S\0\0\0\u{4}",
+        "H\0\0\0\u{4}",
+        "F\0\0\0\u{4}",
+        "X\0\0\0\u{4}",
+        "d\0\0\0\u{4}",
+        "c\0\0\0\u{4}",
+        "p\0\0\0\u{4}",
+    ];
+    crate::fuzz::engine::fuzz("pg_reading", &words, |input| {
+        let (size, stream) = input.split_first().map_or((1, input), |(size, rest)| (usize::from(*size) + 1, rest));
+        let play = |pieces: usize| {
+            let refusal = Refusal::new(Reason::StaleEpoch, "it is over");
+            let (mut lockstep, mut out) = (Lockstep::new(Words::of(&refusal)), Out::default());
+            let mut ahead = BytesMut::new();
+            let mut all = (Vec::new(), Vec::new());
+            for (turn, part) in stream.chunks(size).enumerate() {
+                let mut went = Ok(());
+                if turn % 2 == 0 {
+                    went = part.chunks(pieces).try_for_each(|piece| lockstep.server(piece, &mut out));
+                } else {
+                    ahead.extend_from_slice(part);
+                }
+                let went = went.and_then(|()| lockstep.client(&mut ahead, &mut out));
+                all.0.extend(out.server.split());
+                all.1.extend(out.client.split());
+                if let Err(stop) = went {
+                    return (all, Some(stop));
+                }
+            }
+            (all, None)
+        };
+        let whole = play(usize::MAX);
+        // What a message that is cut short had shown of itself may differ where the session ends within it.
+        if whole.1.is_none() {
+            assert_eq!(play(1), whole, "it depends on how the reads are cut");
+        }
+        let ((server, client), stop) = whole;
+        let seen = [server, client].map(|bytes| {
+            let (mut walk, mut kinds) = (Walk::default(), Vec::new());
+            let walked = walk.over(&bytes, |part| {
+                kinds.extend(part.begins.then_some(part.kind));
+                Ok(())
+            });
+            assert!(walked.is_ok(), "no messages: {}", bytes.escape_ascii());
+            kinds.truncate(64);
+            kinds
+        });
+        (seen, stop)
     });
 }

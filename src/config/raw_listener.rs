@@ -36,7 +36,9 @@ pub struct Listener {
     /// the stamps of `tcp`, `postgres` and `redis`, which carries the stamp. For `http` there is none unless this is written.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxy_protocol: Option<ProxyProtocol>,
-    /// `postgres` and `redis`: what becomes of one that carries a stale stamp, or none. `tcp` always refuses.
+    /// `postgres` and `redis`: what becomes of one that carries a stale stamp, or none. `tcp` always refuses. With `postgres`,
+    /// `read_only` takes PostgreSQL 16 or later, at the guard, and at each stamp that is to pass on sessions of a writer that
+    /// does not lead.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(extend("x-default" = "`read_only` for redis, else `refuse`"))]
     pub stale: Option<Stale>,

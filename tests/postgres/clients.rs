@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::postgres::{Session, psql, psql_launch};
+use crate::support::postgres::{Session, newest_libpq, psql, psql_launch};
 use crate::support::process::{LONG, eventually};
 use crate::{World, program, psql_with, refusal, session};
 
@@ -111,6 +111,32 @@ fn pipelines_and_prepared_statements_work_at_speed() {
     assert!(said.contains("100/100"), "{said}");
     eventually("nothing is outstanding", LONG, || world.guard.resource()["gate"]["in_flight"] == 0);
     assert_eq!(world.guard.resource()["gate"]["lost"], 0);
+}
+
+#[test]
+fn a_newer_protocol_is_for_client_and_server_to_agree_on() {
+    let Some(libpq) = newest_libpq() else { return eprintln!("left out: this needs libpq 18") };
+    let world = World::start();
+    let launch = |name: &str, version: &str| {
+        let launch = psql_launch(world.a.address, "app", "app").env("LD_LIBRARY_PATH", &libpq.display().to_string());
+        launch.env(name, version)
+    };
+    let latest = launch("PGMAXPROTOCOLVERSION", "latest").args(["-At", "-c", "SELECT 1"]).start().told();
+    assert_eq!(latest.as_deref(), Ok("1"), "the server may say that it speaks an older one");
+    let newer = launch("PGMINPROTOCOLVERSION", "3.2").env("PGMAXPROTOCOLVERSION", "3.2");
+    if world.postgres.major() < 18 {
+        let told = newer.args(["-c", "SELECT 1"]).start().told().expect_err("it speaks 3.0 only");
+        assert!(told.contains("protocol version"), "{told}");
+        return;
+    }
+    // Its keys are longer; Ctrl-C takes one.
+    let newer = newer.args(["-At", "-v", "ON_ERROR_STOP=0"]);
+    let mut one = crate::support::talk::Talk::start(newer, |line| format!("\\echo {line}"));
+    assert_eq!(one.say("SELECT 1;"), "1");
+    one.begin("SELECT pg_sleep(600);");
+    eventually("it runs", LONG, || world.postgres.query(RUNNING) == "1");
+    one.process.signal(rustix::process::Signal::INT);
+    assert!(one.answer().contains("57014"));
 }
 
 #[test]

@@ -10,6 +10,8 @@ mod support;
 
 mod clients;
 mod fences;
+mod pipelines;
+mod reading;
 mod tls;
 mod wire;
 
@@ -39,7 +41,12 @@ impl World {
 
     /// With something different about the guard.
     fn with(of_guard: impl Fn(Setup) -> Setup) -> World {
-        let (etcd, postgres) = (etcd(), Postgres::start());
+        World::over(Postgres::start(), of_guard)
+    }
+
+    /// Before this server.
+    fn over(postgres: Postgres, of_guard: impl Fn(Setup) -> Setup) -> World {
+        let etcd = etcd();
         let upstream = format!("postgres://{}", postgres.address);
         let guard = of_guard(guard("guard", etcd.url(), &upstream).protocol("postgres")).start();
         let a = stamp("orders-a", etcd.url(), guard.address).protocol("postgres").start();

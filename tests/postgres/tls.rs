@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::support::certificates::{Authority, Special};
-use crate::support::postgres::{Postgres, psql_launch};
+use crate::support::postgres::{Postgres, newest_libpq, psql_launch};
 use crate::support::process::LONG;
 use crate::support::sidecar::{etcd, guard, stamp};
 use crate::support::{other_user, process::eventually};
@@ -42,6 +42,16 @@ fn every_leg_has_tls_and_passwords_pass_untouched() {
     };
     let sql = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
     assert_eq!(psql("verify-full", sql).as_deref(), Ok("t"));
+    // From the first byte on, without a request for it.
+    match newest_libpq() {
+        None => eprintln!("left out: sslnegotiation=direct needs libpq 17 or later"),
+        Some(libpq) => {
+            let launch = psql_launch(a.address, "scram", "app").env("LD_LIBRARY_PATH", &libpq.display().to_string());
+            let launch =
+                launch.env("PGSSLNEGOTIATION", "direct").env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", &ca);
+            assert_eq!(launch.args(["-At", "-c", sql]).run(LONG).told().as_deref(), Ok("t"));
+        }
+    }
     let refused = psql("disable", sql).expect_err("in plain text");
     assert!(refused.contains("over TLS only"), "{refused}");
     eventually("all have ended", LONG, || guard.resource()["gate"]["in_flight"] == 0);

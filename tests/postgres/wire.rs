@@ -9,7 +9,7 @@ use crate::support::process::{LONG, eventually};
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 const GSS_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x30];
 
-fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
+pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
     let mut body: Vec<u8> = 196_608_u32.to_be_bytes().to_vec();
     parameters.iter().for_each(|(name, value)| body.extend(format!("{name}\0{value}\0").bytes()));
     body.push(0);

@@ -2,6 +2,8 @@
 //!
 //! Users: `postgres` (superuser) and `app` come in without a password; `scram` has the password `secret` and is asked
 //! for it by SCRAM-SHA-256. Each has the database `app` to work in, and may do everything there.
+//!
+//! It is the newest of Debian's; `EPOCHGATE_POSTGRES=18` names another, which `tools/fetch postgres-18` fetches.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::process::{LONG, Launch, Process, eventually};
+use super::process::{LONG, Launch, Process, eventually, find_program};
 use super::talk::Talk;
 use super::{other_user, ports, template};
 
@@ -49,10 +51,14 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_line_prefix", "%m [%p] %q%u@%d "),
 ];
 
+/// The versions beside Debian's that can be fetched, the newest first.
+const FETCHED: [&str; 4] = ["18", "17", "16", "14"];
+
 /// A server, running or stopped.
 pub struct Postgres {
     /// Where it listens.
     pub address: SocketAddr,
+    version: Version,
     settings: Vec<(String, String)>,
     process: Option<Process>,
     folder: tempfile::TempDir,
@@ -68,16 +74,41 @@ impl Postgres {
     /// With settings as in `postgresql.conf`: `("fsync", "on")`.
     #[track_caller]
     pub fn start_with(settings: &[(&str, &str)]) -> Postgres {
+        Postgres::of(Version::wanted(), settings)
+    }
+
+    /// One that can hold a session to reading (16 or later): the one that is asked for, else the newest that there is. `None`, with
+    /// a word, where there is none.
+    #[track_caller]
+    pub fn start_for_reading() -> Option<Postgres> {
+        let wanted = Version::wanted();
+        let fetched = || FETCHED.iter().map(|version| Version(format!("-{version}"))).find(Version::is_there);
+        let version = if wanted.0.is_empty() { fetched().unwrap_or(wanted) } else { wanted };
+        if version.major() < 16 {
+            eprintln!("left out: this needs PostgreSQL 16 or later, and {} is what there is", version.major());
+            return None;
+        }
+        Some(Postgres::of(version, &[]))
+    }
+
+    fn of(version: Version, settings: &[(&str, &str)]) -> Postgres {
         let folder = tempfile::tempdir().expect("a temporary folder can be made");
         let data = folder.path().join("data");
-        let version = Launch::program("postgres").arg("--version").run(LONG).stdout();
-        template::copy("postgres", &format!("{version}{ACCESS}{USERS}"), &data, make);
+        let named = version.named();
+        template::copy(&version.program("postgres"), &format!("{named}{ACCESS}{USERS}"), &data, |data| {
+            make(&version, data)
+        });
         other_user::give(folder.path());
         let settings = SETTINGS.iter().chain(settings).map(|&(name, value)| (name.to_owned(), value.to_owned()));
         let mut postgres =
-            Postgres { address: ports::free_address(), settings: settings.collect(), process: None, folder };
+            Postgres { address: ports::free_address(), version, settings: settings.collect(), process: None, folder };
         postgres.begin();
         postgres
+    }
+
+    /// Its major version.
+    pub fn major(&self) -> u32 {
+        self.version.major()
     }
 
     /// Starts it again after [`Postgres::stop`] or [`Postgres::kill`], with what it had on disk, at the same address.
@@ -85,7 +116,8 @@ impl Postgres {
     pub fn begin(&mut self) {
         assert!(self.process.is_none(), "it runs already");
         let port = self.address.port().to_string();
-        let mut launch = other_user::launch("postgres").arg("-D").arg(self.data()).args(["-p", &port]);
+        let mut launch =
+            other_user::launch(&self.version.program("postgres")).arg("-D").arg(self.data()).args(["-p", &port]);
         for (name, value) in &self.settings {
             launch = launch.args(["-c", &format!("{name}={value}")]);
         }
@@ -209,6 +241,12 @@ pub fn psql_launch(address: SocketAddr, user: &str, database: &str) -> Launch {
     if user == "scram" { launch.env("PGPASSWORD", "secret") } else { launch }
 }
 
+/// The folder of libpq 18, where it was fetched with its server: in `LD_LIBRARY_PATH` an older psql uses it too.
+pub fn newest_libpq() -> Option<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/root/postgresql-18/lib");
+    folder.join("libpq.so.5").is_file().then_some(folder)
+}
+
 /// What the environment says about another PostgreSQL is not meant for this one.
 fn without_settings(launch: Launch) -> Launch {
     let ours = std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"));
@@ -264,10 +302,40 @@ impl Session {
     }
 }
 
+/// Which PostgreSQL: what stands behind the names of its programs, nothing for Debian's.
+struct Version(String);
+
+impl Version {
+    fn wanted() -> Version {
+        let wanted = std::env::var("EPOCHGATE_POSTGRES").unwrap_or_default();
+        Version(if wanted.is_empty() { wanted } else { format!("-{wanted}") })
+    }
+
+    fn program(&self, name: &str) -> String {
+        format!("{name}{}", self.0)
+    }
+
+    fn is_there(&self) -> bool {
+        find_program(&self.program("postgres")).is_some()
+    }
+
+    /// `postgres (PostgreSQL) 16.11`.
+    fn named(&self) -> String {
+        Launch::program(&self.program("postgres")).arg("--version").run(LONG).stdout()
+    }
+
+    fn major(&self) -> u32 {
+        let named = self.named();
+        let number = named.split_whitespace().nth(2).unwrap_or_else(|| panic!("{named:?} names no version"));
+        let digits = number.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(number.len());
+        number[..digits].parse().unwrap_or_else(|_| panic!("{named:?} names no version"))
+    }
+}
+
 /// Fills the template.
-fn make(data: &Path) {
+fn make(version: &Version, data: &Path) {
     other_user::give(data.parent().expect("it lies in a folder of its own"));
-    let mut made = other_user::launch("initdb")
+    let mut made = other_user::launch(&version.program("initdb"))
         .args([
             "--no-sync",
             "--no-instructions",
@@ -285,7 +353,7 @@ fn make(data: &Path) {
     // By the single-user server, which needs no port.
     let script = data.with_file_name("users.sql");
     fs::write(&script, USERS.replace(";\n", ";\n\n")).expect("the folder was just made");
-    let mut filled = other_user::launch("postgres")
+    let mut filled = other_user::launch(&version.program("postgres"))
         .args(["--single", "-j", "-c", "timezone=GMT", "-c", "log_timezone=GMT", "-D"])
         .arg(data)
         .arg("postgres")

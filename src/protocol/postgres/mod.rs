@@ -12,6 +12,7 @@
 //! | [`opening`] | requests for encryption, up to a startup message or a request to cancel |
 //! | [`startup`] | the startup message: whose session, which epoch, and what the target sees of it |
 //! | [`session`] | the loop: bytes both ways, and every end that there is |
+//! | [`watches`] | who looks at what passes |
 //! | [`login`] | until the server takes queries: passwords pass, and all else waits |
 //! | [`reading`] | sessions that may only read |
 //! | [`tracker`] | what is outstanding at the server |
@@ -24,11 +25,12 @@ mod farewell;
 mod login;
 pub mod message;
 mod opening;
-mod reading;
+pub mod reading;
 pub mod refuse;
 mod session;
 pub mod startup;
 pub mod tracker;
+mod watches;
 
 #[cfg(test)]
 mod tests;

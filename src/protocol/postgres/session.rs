@@ -22,6 +22,7 @@ use tokio::time::{Interval, MissedTickBehavior, interval, sleep};
 
 use super::message::{self, Malformed};
 use super::tracker::{Tracker, Transaction};
+use super::watches::{Down, Slow, Startup, Up};
 use super::{Named, Postgres, farewell, login, refuse};
 use crate::fence::{Outcome, Reason, Refusal};
 use crate::net::{Closing, Stage, Stream};
@@ -29,7 +30,7 @@ use crate::protocol::right::Settled;
 use crate::protocol::session::Finish;
 use crate::protocol::signal::{Ask, Signal};
 use crate::protocol::tunnel::Ends as _;
-use crate::protocol::way::{Stop, Watch, Way};
+use crate::protocol::way::{Stop, Way};
 use crate::protocol::{CutReason, Decision, Right};
 
 /// A client that takes nothing for so long does not hold up the end of its session: the rest is read without it.
@@ -93,55 +94,6 @@ enum Left {
     Broke,
     /// It is not waited for any longer.
     Overdue,
-}
-
-/// The client's side of what passes.
-struct Up<'a> {
-    tracker: &'a mut Tracker,
-    right: Option<&'a Right>,
-    /// Without a right: whether its writer still does not lead.
-    is_led: bool,
-}
-
-impl Watch for Up<'_> {
-    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        self.tracker.sent(bytes).map_err(|why| why.0)
-    }
-
-    fn may_leave(&self) -> bool {
-        !self.is_led && self.right.is_none_or(Right::goes_on)
-    }
-
-    fn may_read(&self) -> bool {
-        !self.tracker.is_full()
-    }
-}
-
-/// The startup message, which is none of the messages that are followed.
-struct Startup<'a>(Option<&'a Right>);
-
-impl Watch for Startup<'_> {
-    fn taken(&mut self, _: &[u8]) -> Result<(), &'static str> {
-        Ok(())
-    }
-
-    fn may_leave(&self) -> bool {
-        self.0.is_none_or(Right::goes_on)
-    }
-}
-
-/// The server's side.
-struct Down<'a>(&'a mut Tracker, &'a mut u64);
-
-impl Watch for Down<'_> {
-    fn read(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        self.0.came(bytes).map_err(|why| why.0)
-    }
-
-    fn taken(&mut self, bytes: &[u8]) -> Result<(), &'static str> {
-        *self.1 += bytes.len() as u64;
-        Ok(())
-    }
 }
 
 impl Session {
@@ -493,20 +445,5 @@ impl Drop for Session {
         if let Some(upstream) = self.upstream.take_if(|_| self.right.is_some()) {
             upstream.reset_on_close().set(true);
         }
-    }
-}
-
-/// Whether a client takes anything.
-#[derive(Default)]
-struct Slow {
-    taken: u64,
-    before: Option<u64>,
-}
-
-impl Slow {
-    /// Asked at each tick: whether it has taken nothing since the last, and something was there for it.
-    fn stands_still(&mut self, something_is_left: bool) -> bool {
-        let before = self.before.replace(self.taken);
-        something_is_left && before == Some(self.taken)
     }
 }

@@ -92,6 +92,7 @@ pub struct FakeRole {
     pub finished: RefCell<Vec<(Kind, Outcome)>>,
     pub cuts: RefCell<Vec<CutReason>>,
     pub open: Cell<i64>,
+    pub standing: Cell<u64>,
 }
 
 impl FakeRole {
@@ -124,7 +125,7 @@ impl FakeRole {
 
 impl Role for FakeRole {
     fn bind(&self) -> Binding {
-        Binding::default()
+        Binding { standing: self.standing.get() }
     }
 
     fn decide(&self, facts: &Facts<'_>) -> Decision {
@@ -343,6 +344,7 @@ pub fn role() -> Rc<FakeRole> {
         finished: RefCell::default(),
         cuts: RefCell::default(),
         open: Cell::new(0),
+        standing: Cell::new(0),
     })
 }
 

@@ -11,9 +11,9 @@
 //! nothing rests on the server's own rules alone, and on their order: a transaction that is read-only and has its snapshot
 //! cannot become read-write again. SQL is parsed by nobody but the server.
 
-mod lockstep;
+pub mod lockstep;
 mod own;
-mod words;
+pub mod words;
 
 #[cfg(test)]
 mod tests;
@@ -81,7 +81,7 @@ pub fn may_read(reason: Reason) -> bool {
 }
 
 /// A reading session in progress.
-pub struct Reading {
+pub(super) struct Reading {
     service: Rc<Postgres>,
     named: Named,
     refusal: Box<Refusal>,
@@ -111,7 +111,7 @@ impl Reading {
     /// Of a session that was refused with `refusal`; `packet` is its startup message for the server, and `ahead` what its client has
     /// sent already.
     #[expect(clippy::too_many_arguments, reason = "each is another's, and they come together only here")]
-    pub fn begin(
+    pub(super) fn begin(
         service: Rc<Postgres>,
         named: Named,
         refusal: Box<Refusal>,
@@ -128,7 +128,7 @@ impl Reading {
     }
 
     /// Runs it to its end.
-    pub async fn run(mut self, mut closing: Closing) {
+    pub(super) async fn run(mut self, mut closing: Closing) {
         let end = poll_fn(|context| self.poll(&mut closing, context)).await;
         let role = &self.service.sessions.role;
         let words = match end {
@@ -170,7 +170,8 @@ impl Reading {
 
     /// Moves what there is to move; says whether there may be more. The server's side first: what it says decides what the client may.
     fn poll_once(&mut self, context: &mut Context<'_>) -> Result<bool, End> {
-        let mut moved = write(&mut self.client, &mut self.out.client, &mut self.unflushed.1, context).map_err(|_| End::Gone)?;
+        let mut moved =
+            write(&mut self.client, &mut self.out.client, &mut self.unflushed.1, context).map_err(|_| End::Gone)?;
         if self.out.client.len() < KEPT {
             moved |= self.poll_server(context)?;
         }
@@ -178,7 +179,8 @@ impl Reading {
         if self.ahead.len() < AHEAD {
             moved |= self.poll_client(context)?;
         }
-        moved |= write(&mut self.upstream, &mut self.out.server, &mut self.unflushed.0, context).map_err(|_| End::Gone)?;
+        moved |=
+            write(&mut self.upstream, &mut self.out.server, &mut self.unflushed.0, context).map_err(|_| End::Gone)?;
         Ok(moved)
     }
 
@@ -231,7 +233,12 @@ impl Reading {
 }
 
 /// Writes what `stream` takes now; says whether that was anything.
-fn write(stream: &mut Stream, bytes: &mut BytesMut, unflushed: &mut bool, context: &mut Context<'_>) -> io::Result<bool> {
+fn write(
+    stream: &mut Stream,
+    bytes: &mut BytesMut,
+    unflushed: &mut bool,
+    context: &mut Context<'_>,
+) -> io::Result<bool> {
     let mut moved = false;
     while !bytes.is_empty() {
         match Pin::new(&mut *stream).poll_write(context, bytes) {

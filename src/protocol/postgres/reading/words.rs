@@ -27,7 +27,10 @@ impl Words {
     /// Of a session that reads because it was refused with this.
     pub fn of(refusal: &Refusal) -> Words {
         Words {
-            detail: format!("This session may only read: {}", refuse::detail(refusal, refusal.reason.outcome().as_str())),
+            detail: format!(
+                "This session may only read: {}",
+                refuse::detail(refusal, refusal.reason.outcome().as_str())
+            ),
             hint: refuse::hint(refusal.reason),
         }
     }
@@ -89,10 +92,15 @@ mod tests {
     fn a_refused_write_says_which_epochs_and_any_other_error_stays_as_it_is() {
         let (fields, refused) = told(b"SERROR\0VERROR\0C25006\0Mcannot execute INSERT\0\0");
         assert!(refused);
-        assert!(fields[4].starts_with("DThis session may only read: it is over (reason stale_epoch, outcome not_applied"));
+        assert!(
+            fields[4].starts_with("DThis session may only read: it is over (reason stale_epoch, outcome not_applied")
+        );
         assert!(fields[4].contains("epoch 41 given, 42 required") && fields[5].starts_with('H'), "{fields:?}");
         let other = b"SERROR\0VERROR\0C42P01\0Mno table\0Rparse\0\0";
-        assert_eq!(told(other), (vec!["SERROR".into(), "VERROR".into(), "C42P01".into(), "Mno table".into(), "Rparse".into()], false));
+        assert_eq!(
+            told(other),
+            (vec!["SERROR".into(), "VERROR".into(), "C42P01".into(), "Mno table".into(), "Rparse".into()], false)
+        );
         // What the server says itself is not overwritten.
         let (fields, _) = told(b"SERROR\0VERROR\0C25006\0Mno\0Down\0Hown\0\0");
         assert_eq!(&fields[4..], ["Down", "Hown"]);
@@ -107,7 +115,13 @@ mod tests {
 
     #[test]
     fn a_version_is_its_first_number() {
-        for (text, version) in [("16.4 (Debian 16.4-1.pgdg)", Some(16)), ("18beta1", Some(18)), ("9.6.24", Some(9)), ("x", None), ("", None)] {
+        for (text, version) in [
+            ("16.4 (Debian 16.4-1.pgdg)", Some(16)),
+            ("18beta1", Some(18)),
+            ("9.6.24", Some(9)),
+            ("x", None),
+            ("", None),
+        ] {
             let status = format!("server_version\0{text}\0");
             assert_eq!(server_version(status.as_bytes()), version, "{text}");
         }

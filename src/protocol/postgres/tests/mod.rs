@@ -2,4 +2,5 @@
 
 mod ends;
 mod openings;
+mod reads;
 mod support;

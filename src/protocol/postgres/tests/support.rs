@@ -11,7 +11,7 @@ use super::super::Postgres;
 use super::super::message::tests::message;
 use super::super::startup::tests::startup;
 use crate::clock::HostClock;
-use crate::config::resolved::{Limits, Protocol};
+use crate::config::resolved::{Limits, Listener, Protocol};
 use crate::fence::mechanism::Mechanisms;
 use crate::net::{Closer, Stream, UpstreamDial};
 pub use crate::protocol::http::tests::support::{FakeRole, run, until};
@@ -37,11 +37,17 @@ pub async fn world() -> World {
 }
 
 pub async fn world_with(change: impl FnOnce(&mut Limits)) -> World {
+    world_where(|listener| change(&mut listener.limits)).await
+}
+
+/// With another listener.
+pub async fn world_where(change: impl FnOnce(&mut Listener)) -> World {
     let server = TcpListener::bind("127.0.0.1:0").await.expect("bind");
-    let (upstream, mut limits) = (upstream(server.local_addr().expect("address").to_string()), limits());
-    change(&mut limits);
+    let upstream = upstream(server.local_addr().expect("address").to_string());
     let dial = Rc::new(UpstreamDial::new(&upstream, Rc::default()));
-    let listener = Arc::new(listener(Protocol::Postgres, upstream, limits));
+    let mut listener = listener(Protocol::Postgres, upstream, limits());
+    change(&mut listener);
+    let listener = Arc::new(listener);
     let role = role();
     let fence = role.fence();
     let clock = Arc::new(HostClock);
