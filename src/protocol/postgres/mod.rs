@@ -156,7 +156,7 @@ impl Postgres {
             Ok((right, upstream, packet)) => {
                 Session::begin(self, named, client, ahead, upstream, &packet, Some(right), finish, closing).run().await;
             }
-            Err(refusal) if self.lets_read(refusal.reason) => {
+            Err(refusal) if self.lets_read(refusal.reason, &named) => {
                 finish.is(Kind::Read);
                 self.read_only(named, refusal, &startup, packet, client, ahead, finish, closing).await;
             }
@@ -168,9 +168,12 @@ impl Postgres {
     }
 
     /// Whether a session that is refused with this may read all the same. A stamp passes it on without a stamp, and leaves the rest
-    /// to the guard.
-    fn lets_read(&self, reason: Reason) -> bool {
-        let may = if self.sessions.is_stamp() { reason == Reason::NotLeader } else { reading::may_read(reason) };
+    /// to the guard; so its client has named no epoch either, which a guard would take for a stamp.
+    fn lets_read(&self, reason: Reason, named: &Named) -> bool {
+        let may = match self.sessions.is_stamp() {
+            true => reason == Reason::NotLeader && named.stamp.is_none(),
+            false => reading::may_read(reason),
+        };
         may && self.sessions.listener.stale == Stale::ReadOnly
     }
 

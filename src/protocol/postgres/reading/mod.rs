@@ -51,16 +51,15 @@ thread_local! {
     static BUFFER: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// Whether a session that is refused with this may read: where it does not lead, or not any more, or does not say so. What claims
-/// something that is wrong in itself (malformed, forged, another's) is to hear that; and who may succeed in a moment is to try again,
-/// or it would read for ever.
+/// Whether a session that is refused with this may read: where it does not lead, or not any more, or does not say so. They are the
+/// reasons that Redis' clients are told `READONLY` for. Whoever says nothing that can be read, or may not write as whom it says it
+/// is, is to hear that; and who may succeed in a moment is to try again, or it would read for ever.
 pub fn may_read(reason: Reason) -> bool {
     match reason {
-        Reason::StampRequired | Reason::StaleEpoch | Reason::EpochConflict => true,
+        Reason::StampRequired | Reason::StaleEpoch | Reason::EpochConflict | Reason::EpochDenied => true,
         Reason::MalformedStamp
         | Reason::PathNotNormal
         | Reason::StampPresent
-        | Reason::EpochDenied
         | Reason::EpochExpected
         | Reason::IdentityRefused
         | Reason::SignatureRefused
@@ -175,8 +174,12 @@ impl Reading {
         if self.out.client.len() < KEPT {
             moved |= self.poll_server(context)?;
         }
-        self.lockstep.client(&mut self.ahead, &mut self.out).map_err(End::Stopped)?;
-        if self.ahead.len() < AHEAD {
+        // A client that reads nothing is not read from either: what it is to be told would fill the memory.
+        let listens = self.out.client.len() < KEPT;
+        if listens {
+            self.lockstep.client(&mut self.ahead, &mut self.out).map_err(End::Stopped)?;
+        }
+        if listens && self.ahead.len() < AHEAD {
             moved |= self.poll_client(context)?;
         }
         moved |=

@@ -9,6 +9,9 @@ use crate::net::proxy_header;
 use crate::protocol::http::tests::support::refusal;
 use crate::protocol::{CutReason, Decision, Kind};
 
+/// Whose refusal lets a session read.
+const READS: [Reason; 4] = [Reason::StaleEpoch, Reason::StampRequired, Reason::EpochConflict, Reason::EpochDenied];
+
 /// A guard that lets stale sessions read; the next session is refused with this.
 async fn refusing(reason: Reason) -> World {
     let world = world_where(|listener| listener.stale = Stale::ReadOnly).await;
@@ -46,7 +49,7 @@ fn who_is_behind_or_says_nothing_reads_and_whose_word_is_wrong_is_told_so() {
     run(async {
         for reason in Reason::ALL {
             let world = refusing(*reason).await;
-            if matches!(reason, Reason::StaleEpoch | Reason::StampRequired | Reason::EpochConflict) {
+            if READS.contains(reason) {
                 let (client, mut server) = reading(&world).await;
                 drop(client);
                 assert_eq!(server.rest().await, (b"X\0\0\0\x04".to_vec(), true));
@@ -182,5 +185,9 @@ fn a_stamp_passes_on_who_does_not_lead_and_ends_that_when_its_writer_does() {
         let (mut client, _) = world.client().await;
         client.send(&said).await;
         assert!(client.told().await[4].contains("term_changed"), "who does lead is to connect anew");
+        refuse_next(&world, Reason::NotLeader);
+        let (mut client, _) = world.client().await;
+        client.send(&startup(&[("user", "app"), ("options", "-c epochgate.epoch=42")])).await;
+        assert!(client.told().await[4].contains("not_leader"), "at the guard it would be a stamp");
     });
 }

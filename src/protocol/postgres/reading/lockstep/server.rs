@@ -33,6 +33,7 @@ impl Lockstep {
         match kind {
             b'A' | b'S' => Ok(Shown::Pass),
             b'N' | b'E' => Ok(gathers()),
+            b'C' | b'Z' if length > LOOKED_AT => Err(UNEXPECTED),
             _ if self.owed.first() == Some(&kind) => Ok(if kind == b'Z' { Shown::Gather } else { Shown::Swallow }),
             _ if !self.owed.is_empty() => Err(UNEXPECTED),
             b'Z' if !self.then.is_empty() => Ok(Shown::Gather),
@@ -40,7 +41,7 @@ impl Lockstep {
             b'1' | b'2' | b'n' if self.is_query => Ok(Shown::Swallow),
             b'1' | b'2' | b'3' | b'T' | b't' | b'n' => Ok(Shown::Pass),
             b'D' | b'd' | b'c' | b'H' | b'G' | b'I' | b's' | b'V' if self.step == Step::Running => Ok(Shown::Pass),
-            b'C' if self.step == Step::Running => Ok(gathers()),
+            b'C' if self.step == Step::Running => Ok(Shown::Gather),
             _ => Err(UNEXPECTED),
         }
     }
@@ -150,7 +151,9 @@ impl Lockstep {
                 self.close_with(Ending::Rollback, out);
             }
             // In the guard's own end of a block: the server skips to the Sync behind it.
-            Step::Closing if self.then.is_empty() => self.owed = own::SYNCED,
+            Step::Closing if self.then.is_empty() => {
+                self.owed = if self.owed.is_empty() { b"" } else { own::SYNCED };
+            }
             Step::Closing => {
                 self.owed = b"";
                 self.skips = !self.is_due;

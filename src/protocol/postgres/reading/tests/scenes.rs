@@ -192,3 +192,23 @@ fn what_the_server_says_by_itself_passes() {
     assert_eq!(play.lockstep.server(&by_itself, &mut play.out), Ok(()));
     assert_eq!(short(&play.out.client), "A S N");
 }
+
+#[test]
+fn a_last_word_of_the_server_while_a_message_is_half_sent_owes_nothing() {
+    let mut play = Play::start();
+    let half = parse("", &"x".repeat(100));
+    play.ahead.extend_from_slice(&half[..50]);
+    assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
+    let error = message(b'E', b"SERROR\0VERROR\0C57014\0\0");
+    for _ in 0..2 {
+        assert_eq!(play.lockstep.server(&error, &mut play.out), Ok(()));
+    }
+    let before = play.out.server.len();
+    play.ahead.extend_from_slice(&[&half[50..], &sync()[..]].concat());
+    assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
+    assert_eq!(play.out.server[before..], [&half[50..], &sync()[..]].concat()[..], "the guard's Sync, behind the whole message");
+    assert_eq!(play.lockstep.server(&message(b'Z', b"I"), &mut play.out), Ok(()));
+    assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
+    play.told.extend(play.out.client.split());
+    assert_eq!(play.told(), "E(57014) E(57014) ZI");
+}
