@@ -118,7 +118,7 @@ fn a_newer_protocol_is_for_client_and_server_to_agree_on() {
     let Some(libpq) = newest_libpq() else { return eprintln!("left out: this needs libpq 18") };
     let world = World::start();
     let launch = |name: &str, version: &str| {
-        let launch = psql_launch(world.a.address, "app", "app").env("LD_LIBRARY_PATH", &libpq.display().to_string());
+        let launch = psql_launch(world.a.address, "app", "app").env("LD_LIBRARY_PATH", libpq.display().to_string());
         launch.env(name, version)
     };
     let latest = launch("PGMAXPROTOCOLVERSION", "latest").args(["-At", "-c", "SELECT 1"]).start().told();

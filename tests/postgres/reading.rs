@@ -303,7 +303,7 @@ fn a_session_reads_on_through_a_failover_and_its_writer_connects_anew_to_lead() 
     let epoch = world.epoch_of_a();
     let mut writes = session(&world.a);
     let (mut reads, mut of_b) = (Session::open(world.guard.address, "app", "app"), session(&b));
-    assert_eq!(reads.say("BEGIN; SELECT 1").is_empty(), false);
+    assert!(!reads.say("BEGIN; SELECT 1").is_empty());
     assert_eq!(reads.say("SELECT what FROM orders"), "of A");
     assert_eq!(writes.say("UPDATE orders SET what = 'again of A'"), "");
 
@@ -331,7 +331,8 @@ fn a_session_reads_on_through_a_failover_and_its_writer_connects_anew_to_lead() 
         "{told}"
     );
     // So does what names an epoch that there is not. What cannot be read is refused as ever.
-    let forged = psql_with(world.guard.address, "-c epochgate.epoch=4711", "DELETE FROM orders").expect_err("it is forged");
+    let forged =
+        psql_with(world.guard.address, "-c epochgate.epoch=4711", "DELETE FROM orders").expect_err("it is forged");
     assert!(forged.contains("25006") && forged.contains("epoch_denied"), "{forged}");
     assert!(
         psql_with(world.guard.address, "-c epochgate.epoch=x", "SELECT 1")

@@ -46,7 +46,7 @@ fn every_leg_has_tls_and_passwords_pass_untouched() {
     match newest_libpq() {
         None => eprintln!("left out: sslnegotiation=direct needs libpq 17 or later"),
         Some(libpq) => {
-            let launch = psql_launch(a.address, "scram", "app").env("LD_LIBRARY_PATH", &libpq.display().to_string());
+            let launch = psql_launch(a.address, "scram", "app").env("LD_LIBRARY_PATH", libpq.display().to_string());
             let launch =
                 launch.env("PGSSLNEGOTIATION", "direct").env("PGSSLMODE", "verify-full").env("PGSSLROOTCERT", &ca);
             assert_eq!(launch.args(["-At", "-c", sql]).run(LONG).told().as_deref(), Ok("t"));

@@ -206,7 +206,11 @@ fn a_last_word_of_the_server_while_a_message_is_half_sent_owes_nothing() {
     let before = play.out.server.len();
     play.ahead.extend_from_slice(&[&half[50..], &sync()[..]].concat());
     assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
-    assert_eq!(play.out.server[before..], [&half[50..], &sync()[..]].concat()[..], "the guard's Sync, behind the whole message");
+    assert_eq!(
+        play.out.server[before..],
+        [&half[50..], &sync()[..]].concat()[..],
+        "the guard's Sync, behind the whole message"
+    );
     assert_eq!(play.lockstep.server(&message(b'Z', b"I"), &mut play.out), Ok(()));
     assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
     play.told.extend(play.out.client.split());
