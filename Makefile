@@ -9,7 +9,7 @@ CARGO ?= cargo
 # Written by tools/fetch: PATH, and PROTOC where the build needs it.
 ENV := . .tools/env &&
 
-.PHONY: help demo test test-postgres fuzz model simulate soak soak-databases planted drivers bench bench-handoff build reproduce sbom check tools
+.PHONY: help demo test test-postgres fuzz model simulate soak soak-databases planted drivers suites bench bench-handoff build reproduce sbom check tools
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,15 @@ drivers: ## what common drivers of PostgreSQL and Redis do at a failover; needs 
 	@tools/fetch
 	@$(ENV) $(CARGO) build --locked
 	@BINARY="$(TARGET)/debug/epochgate" tests/drivers/run.sh $(NAMES)
+
+SOURCES ?=
+OUT ?= $(TARGET)/suites
+
+suites: ## servers' and clients' own test suites, direct and through stamp and guard: SOURCES=folder has them (docs/databases-suites.md); NAMES="redis asyncpg": only these; WAYS="direct through failovers"; OUT=folder for what they said
+	@[[ -n "$(SOURCES)" ]] || { echo "SOURCES=folder is missing: docs/databases-suites.md says what has to be in it"; exit 2; }
+	@tools/fetch
+	@$(ENV) $(CARGO) build --locked --release
+	@BINARY="$${BINARY:-$(TARGET)/release/epochgate}" WAYS="$(WAYS)" tests/suites/run.sh "$(SOURCES)" "$(OUT)" $(NAMES)
 
 model: ## the larger worlds of the model too, and the shortest run to each violation: half an hour
 	@tools/fetch protoc

@@ -114,7 +114,7 @@ write_configs() {
 }
 
 # A fresh PostgreSQL at $target that lets everybody in, with a row to write to, the role `app` for the service, and the
-# role `epochgate` for the guard's own connection.
+# role `epochgate` for the guard's own connection. Arguments go to the server.
 start_postgres() {
   local as_user=()
   # PostgreSQL is not run by root. Where nobody may not look into the checkout, the right to look goes along.
@@ -128,7 +128,7 @@ start_postgres() {
   ((EUID != 0)) || chown 65534:65534 "$work/postgres"
   "${as_user[@]}" initdb --no-sync --locale=C --auth=trust -U postgres -D "$work/postgres/data" >"$work/initdb.log" 2>&1
   start postgres "${as_user[@]}" postgres -D "$work/postgres/data" -p "${target#*:}" -c listen_addresses=127.0.0.1 \
-    -c unix_socket_directories= -c jit=off
+    -c unix_socket_directories= -c jit=off "$@"
   await 30 "PostgreSQL serves" says "$target" postgres "SELECT 1"
   says "$target" postgres "
     CREATE ROLE app LOGIN;
