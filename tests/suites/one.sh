@@ -106,6 +106,7 @@ end_sidecars() {
     unset "pids[$name]"
   done
   [[ $way != failovers ]] || cp "$work/handing.log" "$kept.handovers"
+  ! declare -F "after_${suite//-/_}" >/dev/null || "after_${suite//-/_}"
   "$binary" verify "$kept".*.jsonl >"$kept.verify" 2>&1 || wrong "the history: $(cat "$kept.verify")"
 }
 
@@ -151,5 +152,5 @@ main() {
   ok=yes
 }
 
-main "$@"
-exit
+# On one line: it may be edited while it runs.
+main "$@"; exit

@@ -23,7 +23,7 @@ CONNECTION = re.compile(
 )
 
 
-LEFT_OVER = re.compile(r'setup failed: ERROR: +\w+ "[^"]*" already exists')
+LEFT_OVER = re.compile(r'setup failed: ERROR: +\w+ "[^"]*" already exists|BUSY Redis is busy|no such variable')
 
 
 def why(text):

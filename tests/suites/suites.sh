@@ -6,12 +6,12 @@
 
 # What there is; each wants a folder of $sources, which sources_of names.
 # shellcheck disable=SC2034 # read by run.sh
-all_suites=(pg-regress pg-isolation pgbench asyncpg psycopg node-postgres redis redis-py ioredis)
+all_suites=(pg-regress pg-isolation pgbench asyncpg psycopg node-postgres redis redis-writers redis-py ioredis)
 
 sources_of() {
   case $1 in
     pg-*) echo postgres ;;
-    pgbench) ;;
+    pgbench | redis-writers) ;;
     *) echo "$1" ;;
   esac
 }
@@ -19,7 +19,7 @@ sources_of() {
 protocol_of() {
   case $1 in
     pg-* | pgbench | asyncpg | psycopg | node-postgres) echo postgres ;;
-    redis | redis-py | ioredis) echo redis ;;
+    redis | redis-writers | redis-py | ioredis) echo redis ;;
     *) echo "no such suite: $1" >&2; return 2 ;;
   esac
 }
@@ -112,7 +112,7 @@ check_pgbench() {
 # ---- Redis' own -----------------------------------------------------------------------------------------------------
 
 suite_redis() {
-  local folder=$work/redis-suite rc=0 program
+  local folder=$work/redis-suite rc=0 program kind
   cp -r "$sources/redis" "$folder"
   # It looks for the programs among its sources.
   for program in redis-cli redis-server redis-benchmark redis-check-rdb redis-check-aof; do
@@ -121,14 +121,31 @@ suite_redis() {
   cd "$folder" || return
   local run=(./runtest --host "$host" --port "$port" --durable --timeout 300 --tags "${REDIS_TAGS:--slow}")
   if [[ $way == failovers ]]; then
-    # A connection that cannot be made ends a run: so one for each file.
-    ./runtest --list-tests | while read -r program; do "${run[@]}" --single "$program" || true; done
+    # A connection that cannot be made ends a run: so one for each file. Behind each, a script that its test lost is ended.
+    ./runtest --list-tests | while read -r program; do
+      "${run[@]}" --single "$program" </dev/null || true
+      for kind in SCRIPT FUNCTION; do redis-cli -p "${target#*:}" "$kind" KILL </dev/null >/dev/null || true; done
+    done
   else
     "${run[@]}" || rc=$?
   fi
   results redis "$kept.log"
   return $rc
 }
+
+# A writer, and over failovers two, A beside one stamp and B beside the other; every write of theirs is in the history.
+suite_redis_writers() {
+  local addresses=("$host:$port") acknowledged there
+  [[ $way != failovers ]] || addresses=("$a" "$b")
+  python3 "$own/redis_writers.py" write "${SECONDS_OF_WRITERS:-150}" "$kept" "${addresses[@]}"
+  acknowledged=$(grep -c '"answered"' "$kept.clients.jsonl")
+  there=$(redis-cli -p "${target#*:}" LLEN applied)
+  echo "$acknowledged acknowledged, $there in the list"
+  echo "$( ((acknowledged <= there)) && echo passed || echo failed)"$'\t'"what was acknowledged is there" >"$kept.results"
+}
+
+# With the sidecars' histories whole: `epochgate verify` is to have what the server applied.
+after_redis_writers() { python3 "$own/redis_writers.py" applied "$target" "$kept" || wrong "the order of the writers"; }
 
 # ---- clients --------------------------------------------------------------------------------------------------------
 
