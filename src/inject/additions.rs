@@ -30,6 +30,17 @@ pub(super) enum What {
     Set(Json),
 }
 
+impl Addition {
+    /// The value of its key, where there was none.
+    pub(super) fn whole(&self) -> Json {
+        match &self.what {
+            What::First(item) => Json::from(vec![item.clone()]),
+            What::Last(items) => Json::from(items.clone()),
+            What::Set(value) => value.clone(),
+        }
+    }
+}
+
 /// What a pod spec gets, and what is left to the user in it.
 pub(super) fn wanted(
     spec: &Cursor<'_>,
@@ -78,12 +89,7 @@ pub(super) fn put(document: &mut Value, spec: &Cursor<'_>, additions: &[Addition
     let mut behind = 1;
     for addition in additions {
         let place = |entries: &[(Value, Value)], key: &str| entries.iter().position(|(name, _)| name.is_text(key));
-        let json = match &addition.what {
-            What::First(item) => Json::from(vec![item.clone()]),
-            What::Last(items) => Json::from(items.clone()),
-            What::Set(value) => value.clone(),
-        };
-        let added = value_of_json(&json);
+        let added = value_of_json(&addition.whole());
         let at = place(entries, addition.key);
         match (at.map(|at| &mut entries[at].1), added) {
             (None, added) => {

@@ -48,7 +48,7 @@ pub(super) fn edits(text: &str, spec: &Cursor<'_>, additions: &[Addition]) -> Re
     let mut edits = Vec::new();
     for addition in additions {
         match (find(addition.key), flow) {
-            (Some(entry), _) => page.in_entry(entry, addition, flow, &mut edits)?,
+            (Some(entry), _) => page.add_to_entry(entry, addition, flow, &mut edits)?,
             (None, false) => edits.push(page.block_key(addition)?),
             (None, true) => edits.push(page.flow_key(addition)),
         }
@@ -68,7 +68,7 @@ impl Page<'_> {
     /// A new key in block style.
     fn block_key(&self, addition: &Addition) -> Result<Edit, String> {
         let column = self.column(self.beside.key.from)?;
-        let lines = self.block().entry(column, addition.key, &whole(addition));
+        let lines = self.block().entry(column, addition.key, &addition.whole());
         let at = if addition.before {
             self.above(self.beside.key.from, column)
         } else {
@@ -81,7 +81,8 @@ impl Page<'_> {
     fn flow_key(&self, addition: &Addition) -> Edit {
         let indent = self.indent(self.beside.key.from);
         let pretty = self.unit().zip(indent);
-        let value = json(&whole(addition), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
+        let value =
+            json(&addition.whole(), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
         let between = match indent {
             Some(indent) => format!("{}{indent}", self.line_break),
             None => " ".to_owned(),
@@ -94,7 +95,13 @@ impl Page<'_> {
     }
 
     /// More items in a list that is there, or the first ones under a key that is.
-    fn in_entry(&self, entry: &Entry, addition: &Addition, flow: bool, edits: &mut Vec<Edit>) -> Result<(), String> {
+    fn add_to_entry(
+        &self,
+        entry: &Entry,
+        addition: &Addition,
+        flow: bool,
+        edits: &mut Vec<Edit>,
+    ) -> Result<(), String> {
         let not_a_list = || format!("its {} is no list", addition.key);
         let items = match &addition.what {
             What::First(item) => std::slice::from_ref(item),
@@ -113,7 +120,7 @@ impl Page<'_> {
                 edits.push(self.lines_at(at, matches!(addition.what, What::First(_)), &lines));
             }
             Content::List { items: there, flow: true } if !there.is_empty() => {
-                edits.push(self.in_flow_list(&entry.value, there, addition, items));
+                edits.push(self.add_to_flow_list(&entry.value, there, addition, items));
             }
             Content::List { .. } => self.under_key(entry, addition, flow, edits)?,
             _ if entry.value.is_null() => self.under_key(entry, addition, flow, edits)?,
@@ -122,7 +129,7 @@ impl Page<'_> {
         Ok(())
     }
 
-    fn in_flow_list(&self, list: &Node, there: &[Rc<Node>], addition: &Addition, items: &[Json]) -> Edit {
+    fn add_to_flow_list(&self, list: &Node, there: &[Rc<Node>], addition: &Addition, items: &[Json]) -> Edit {
         let first = self.indent(there[0].from);
         let unit = self.unit().unwrap_or_else(|| "  ".to_owned());
         let between = match first {
@@ -152,7 +159,7 @@ impl Page<'_> {
             let base = self.indent(entry.key.from);
             let pretty = self.unit().zip(base);
             let text =
-                json(&whole(addition), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
+                json(&addition.whole(), pretty.as_ref().map(|(unit, base)| (*base, unit.as_str())), self.line_break);
             edits.push(Edit { at: value.from..value.to, before: false, text });
             return Ok(());
         }
@@ -164,7 +171,7 @@ impl Page<'_> {
             edits.push(Edit { at: value.from - spaces..value.to, before: false, text: String::new() });
             end = value.to;
         }
-        let lines = self.block().entry(column, addition.key, &whole(addition));
+        let lines = self.block().entry(column, addition.key, &addition.whole());
         let at = self.line_after(end);
         edits.push(self.lines_at(at, false, &lines[1..]));
         Ok(())
@@ -255,13 +262,4 @@ impl Page<'_> {
 
 fn insert(at: usize, text: String) -> Edit {
     Edit { at: at..at, before: false, text }
-}
-
-/// The value of a key that only the addition has.
-fn whole(addition: &Addition) -> Json {
-    match &addition.what {
-        What::First(item) => Json::from(vec![item.clone()]),
-        What::Last(items) => Json::from(items.clone()),
-        What::Set(value) => value.clone(),
-    }
 }

@@ -28,10 +28,7 @@ fn inject_text(text: &str, settings: &Settings) -> Result<Outcome, Problem> {
 
 /// Whether it may stand without quotes, for every reader.
 fn is_plain(text: &str) -> bool {
-    const SPECIAL: [&str; 12] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf", "infinity"];
-    !text.is_empty()
-        && text.chars().all(|c| c.is_ascii_alphabetic())
-        && !SPECIAL.contains(&text.to_ascii_lowercase().as_str())
+    text.chars().all(|c| c.is_ascii_alphabetic()) && !proof::is_special(text)
 }
 
 /// Writes a value in every style that YAML has for it, as the choices say.

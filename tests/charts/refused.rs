@@ -55,6 +55,8 @@ fn by_the_schema() {
             (&["networkPolicy.target.ports={0}"], &["/networkPolicy/target/ports/0"]),
             (&["probes.readinessPath=/metrics"], &["/probes/readinessPath"]),
             (&["fullnameOverride=Orders"], &["/fullnameOverride"]),
+            (&["admission.enabeld=true"], &["/admission", "'enabeld'"]),
+            (&["admission.guard.configMap="], &["/admission/guard/configMap"]),
         ],
     );
 }
@@ -116,8 +118,18 @@ fn by_the_chart() {
                 &["networkPolicy.target.ports: name the target's ports"],
             ),
             (&["podDisruptionBudget.minAvailable=1"], &["podDisruptionBudget.minAvailable: excludes maxUnavailable"]),
+            (
+                &["admission.enabled=true", "admission.guard.secretMounts.state=x"],
+                &["admission.guard.secretMounts.state: the chart uses this folder itself"],
+            ),
         ],
     );
+    let policies = guard().set("admission.enabled=true");
+    assert_refused(&policies.clone().kubernetes("1.34"), &[]);
+    assert!(policies.clone().kubernetes("1.33").refusal().contains("admission.mutate: Kubernetes v1.33"));
+    let without_mutation = policies.set("admission.mutate=false");
+    assert_refused(&without_mutation.clone().kubernetes("1.30"), &[]);
+    assert!(without_mutation.kubernetes("1.29").refusal().contains("admission.enabled: Kubernetes v1.29"));
 }
 
 /// In the chart of a service the key begins with where the settings stand.
