@@ -9,6 +9,8 @@
 //!
 //! `UPDATE=1` writes the first and the last anew.
 
+#![allow(clippy::unwrap_used, reason = "in a test, a panic is the report")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

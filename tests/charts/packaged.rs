@@ -169,6 +169,8 @@ fn the_library_refuses_what_it_cannot_do() {
     let twice =
         r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: epochgate,")) }}"#;
     refused(twice, "Job job has a container epochgate already");
+    let name = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: app, ports: [{ name: eg-admin, containerPort: 80 }],")) }}"#;
+    refused(name, "the container app has a port with the name eg-admin");
 
     let job = shop(&chart).set("epochgate.nativeSidecar=false").refusal();
     assert!(

@@ -155,6 +155,8 @@ fn by_the_library() {
                 &["epochgate.advertise: is for a stamp with one listener"],
             ),
             (&["epochgate.config.id=orders"], &["epochgate.config.id: it is the pod's name"]),
+            (&["epochgate.port=8080"], &["epochgate.port: the container orders has the port 8080 too"]),
+            (&["epochgate.admin.port=8080"], &["epochgate.admin.port: the container orders has the port 8080 too"]),
         ],
     );
     let old = orders().kubernetes("1.28").refusal();

@@ -121,6 +121,8 @@ and where the admin side listens. One key is written in one place; a second plac
 {{- if and (not (hasPrefix "unix:" $listener.listen)) (not (regexMatch "^(127[.]|\\[::1\\])" $listener.listen)) -}}
 {{- $name := $listener.name | lower | replace "." "-" | replace "_" "-" | trunc 15 | trimSuffix "-" -}}
 {{- if and (eq $at 0) $.values.upstream.url -}}{{- $name = $.values.protocol -}}{{- end -}}
+{{- /* In a pod of somebody else it is not to be one of its own: a Service would take ours for it. */ -}}
+{{- if ne $.path "" -}}{{- $name = printf "eg-%s" $name | trunc 15 | trimSuffix "-" -}}{{- end -}}
 {{- $ports = append $ports (dict "name" $name "port" (int $port)) -}}
 {{- end -}}
 {{- end -}}

@@ -126,6 +126,7 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- range concat ($spec.initContainers | default list) $spec.containers -}}
 {{- if eq .name "epochgate" -}}{{- fail (printf "epochgate.inject: %s %s has a container epochgate already" $manifest.kind $manifest.metadata.name) -}}{{- end -}}
 {{- end -}}
+{{- include "epochgate.judgeOthersPorts" (list $one $spec) -}}
 {{- $version := $one.root.Capabilities.KubeVersion.Version -}}
 {{- if and $one.values.nativeSidecar (not (semverCompare ">=1.29.0-0" $version)) -}}
 {{- include "epochgate.refuse" (list $one "nativeSidecar" (printf "Kubernetes %s has no native sidecars, 1.29 is the first; set it to false" $version)) -}}
@@ -143,6 +144,25 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- end -}}
 {{- if $one.values.mode -}}
 {{- include "epochgate.refuse" (list $one "mode" "is a guard's; a stamp has none") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* All containers of a pod share its ports. */}}
+{{- define "epochgate.judgeOthersPorts" -}}
+{{- $one := index . 0 -}}
+{{- $spec := index . 1 -}}
+{{- $names := list (include "epochgate.adminPortName" $one) -}}
+{{- range include "epochgate.ports" $one | fromYamlArray -}}{{- $names = append $names .name -}}{{- end -}}
+{{- $keys := include "epochgate.portKeys" $one | fromYaml -}}
+{{- range $container := concat ($spec.initContainers | default list) $spec.containers -}}
+{{- range $port := $container.ports | default list -}}
+{{- with get $keys (toString (int $port.containerPort)) -}}
+{{- include "epochgate.refuse" (list $one . (printf "the container %s has the port %d too; one of the two needs another" $container.name (int $port.containerPort))) -}}
+{{- end -}}
+{{- if has ($port.name | default "") $names -}}
+{{- fail (printf "epochgate.inject: the container %s has a port with the name %s, which is the sidecar's; give it another" $container.name $port.name) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -95,8 +95,18 @@ key, and says what to do.
 
 {{- define "epochgate.judgePorts" -}}
 {{- $one := . -}}
-{{- $ports := dict (toString .values.admin.port) "admin.port" -}}
 {{- $names := dict "admin" "admin.port" -}}
+{{- $_ := include "epochgate.portKeys" . -}}
+{{- range $port := include "epochgate.ports" . | fromYamlArray -}}
+{{- with get $names $port.name -}}{{- include "epochgate.refuse" (list $one "listeners" (printf "two would give the port %s its name, which is made of the first 15 letters of a listener's" $port.name)) -}}{{- end -}}
+{{- $_ := set $names $port.name "x" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Which key of the values each port is from, by its number. No two are the same. */}}
+{{- define "epochgate.portKeys" -}}
+{{- $one := . -}}
+{{- $ports := dict (toString .values.admin.port) "admin.port" -}}
 {{- range $listener := include "epochgate.listeners" . | fromYamlArray -}}
 {{- if not (hasPrefix "unix:" $listener.listen) -}}
 {{- $port := regexFind "[0-9]+$" $listener.listen -}}
@@ -105,8 +115,5 @@ key, and says what to do.
 {{- $_ := set $ports $port $key -}}
 {{- end -}}
 {{- end -}}
-{{- range $port := include "epochgate.ports" . | fromYamlArray -}}
-{{- with get $names $port.name -}}{{- include "epochgate.refuse" (list $one "listeners" (printf "two would give the port %s its name, which is made of the first 15 letters of a listener's" $port.name)) -}}{{- end -}}
-{{- $_ := set $names $port.name "x" -}}
-{{- end -}}
+{{- toYaml $ports -}}
 {{- end -}}
