@@ -93,10 +93,18 @@ impl World {
         self.prometheus.await_some("it is in flight", "epochgate_in_flight_writes");
 
         eventually("B is a candidate", LONG, || self.a.post("/api/v1/step-down?resource=orders").status == 200);
-        eventually("B leads", LONG, || self.b.resource("orders")["standing"]["leads"] == true);
+        // What it has seen of etcd comes a moment after what it was told there itself.
+        eventually("B leads, and has seen it", LONG, || {
+            let orders = self.b.resource("orders");
+            orders["standing"]["leads"] == true && orders["epoch"] == "2"
+        });
         // B's own sidecar holds what its writer sends; a client that knows its epoch comes to the guard.
-        let (guard, epoch) = (self.guard.address(), self.b.resource("orders")["epoch"].as_str().unwrap().to_owned());
-        let new = thread::spawn(move || client::request(guard, "PUT", "/new", &[("Fencing-Epoch", &epoch)], b"new"));
+        let (guard, epoch) = (self.guard.address(), "2");
+        let new = thread::spawn(move || client::request(guard, "PUT", "/new", &[("Fencing-Epoch", epoch)], b"new"));
+        eventually("the guard holds it", LONG, || {
+            assert!(!new.is_finished(), "it is not held: {}", self.guard.get("/metrics").text());
+            self.guard.resource("orders")["gate"]["held"] != 0
+        });
         self.prometheus.await_some("it holds", "epochgate_held_writes");
         self.prometheus.await_some("it is shut", "epochgate_gate_open{resource=\"orders\"} == bool 0");
         self.upstream.open("old");
