@@ -20,13 +20,8 @@ use std::sync::OnceLock;
 use serde_json::{Value, json};
 
 /// What `policies.yaml` is rendered with.
-const SETTINGS: &[&str] = &[
-    "etcd.endpoints={http://etcd:2379}",
-    "upstream.url=http://db:9000",
-    "resource=orders",
-    "admission.enabled=true",
-    "admission.guard.secretMounts.etcd-tls=etcd-client",
-];
+const SETTINGS: &[&str] =
+    &["enabled=false", "admission.enabled=true", "admission.guard.secretMounts.etcd-tls=etcd-client"];
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

@@ -134,7 +134,7 @@ fn the_library_takes_workloads_of_all_kinds() {
         let sidecar = &list(&pod.spec["initContainers"])[0];
         assert_eq!((&sidecar["name"], &sidecar["restartPolicy"]), (&"epochgate".into(), &"Always".into()), "{kind}");
         let role = if kind == "StatefulSet" { "guard" } else { "stamp" };
-        assert_eq!(pod.metadata["labels"]["epochgate-role"], role, "by the alias that it names");
+        assert_eq!(pod.metadata["labels"]["epochgate.dev/role"], role, "by the alias that it names");
         assert_eq!(list(&pod.spec["volumes"])[0]["name"], "own", "what was there stays");
         assert_eq!(list(&pod.spec["containers"]).len(), 1, "{kind}");
     }
@@ -169,6 +169,10 @@ fn the_library_refuses_what_it_cannot_do() {
     let twice =
         r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: epochgate,")) }}"#;
     refused(twice, "Job job has a container epochgate already");
+    let several = r#"{{ include "epochgate.inject" (list . (printf "%s\n---\nkind: Service" (include "job" .))) }}"#;
+    refused(several, "takes one workload, and this is more than one document");
+    let host = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "containers:" "hostNetwork: true, containers:")) }}"#;
+    refused(host, "Job job is on its node's network");
     let name = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: app, ports: [{ name: eg-admin, containerPort: 80 }],")) }}"#;
     refused(name, "the container app has a port with the name eg-admin");
 

@@ -30,7 +30,7 @@ fn cases() -> Vec<Case> {
     for values in files(&guard.join("ci"), "-values.yaml") {
         let name = case_name(&values);
         let release = release("orders-guard", "charts/epochgate").file(&values);
-        let left_out = if name == "admission" { &KUBERNETES[1..] } else { &[] };
+        let left_out = if ["admission", "cluster"].contains(&name.as_str()) { &KUBERNETES[1..] } else { &[] };
         cases.push(Case {
             name: format!("guard-{name}"),
             release,

@@ -51,6 +51,7 @@ async fn the_api_server_takes_what_is_rendered_without_a_warning() {
     let Some(cluster) = ControlPlane::start().await else { return };
     cluster.namespace("shop", "restricted");
     cluster.namespace("data", "restricted");
+    cluster.namespace("monitoring", "restricted");
     // What a test pod runs as.
     for account in ["orders-guard", "guards"] {
         let manifest = format!("{{ apiVersion: v1, kind: ServiceAccount, metadata: {{ name: {account} }} }}");
@@ -59,7 +60,9 @@ async fn the_api_server_takes_what_is_rendered_without_a_warning() {
     let mut objects = 0;
     for path in files("tests/charts/rendered", ".yaml").into_iter().chain(files("examples/kubernetes/plain", ".yaml")) {
         for document in documents(&path) {
-            let namespace = if document.contains("\n  namespace: data\n") { "data" } else { "shop" };
+            let others = ["data", "monitoring"];
+            let is_in = |name: &&&str| document.contains(&format!("\n  namespace: {name}\n"));
+            let namespace = others.iter().find(is_in).unwrap_or(&"shop");
             let (told, done) = cluster.apply(&document, &["--namespace", namespace, "--dry-run=server"]);
             assert!(done, "{}: {told}\n{document}", path.display());
             // Containers of a service are its own business; ours meets the standard.
@@ -148,6 +151,24 @@ async fn pods_that_ask_for_a_sidecar_get_it_and_none_starts_without_its_guard() 
         assert_eq!(names(&pod["spec"]["initContainers"]), ["epochgate"], "{pod}");
         assert_eq!(pod["spec"]["terminationGracePeriodSeconds"], 75);
     }
+
+    // What asks in a way that nobody hears is told so.
+    let told = |labels: &str, template: &str| {
+        let manifest = format!(
+            "{{ apiVersion: batch/v1, kind: CronJob, metadata: {{ name: nightly{labels} }}, spec: {{ schedule: '@daily', \
+             jobTemplate: {{ spec: {{ template: {{ {template}spec: {{ restartPolicy: Never, \
+             containers: [{{ name: a, image: a:1 }}] }} }} }} }} }} }}"
+        );
+        cluster.apply(&manifest, &["--namespace=shop", "--dry-run=server"]).0
+    };
+    let asks = "{ epochgate.dev/inject: stamp }";
+    let (here, there) = (format!(", labels: {asks}"), format!("metadata: {{ labels: {asks} }}, "));
+    eventually("policies warn", LONG, || told(&here, "").contains("put it under template.metadata.labels"));
+    assert!(!told(&here, &there).contains("Warning"), "{}", told(&here, &there));
+    assert!(told("", &there.replace("labels", "annotations")).contains("as an annotation it adds nothing"));
+    assert!(
+        told("", &there.replace("stamp", "stmap")).contains("they will be refused; write stamp, guard or disabled")
+    );
 
     // Where nothing adds it any more, a database does not start without it, and a writer does, with a word.
     cluster.must(&["delete", "mutatingadmissionpolicybinding", "--all"]);

@@ -9,6 +9,12 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- $root := index . 0 -}}
 {{- $key := include "epochgate.settingsKey" . -}}
 {{- $values := get $root.Values $key -}}
+{{- if not (and (kindIs "map" $values) (hasKey ($values | default dict) "enabled")) -}}
+{{- fail (printf "%s: epochgate-lib's own values are not in it, so nothing would be added: write `alias: %s` beside epochgate-lib under dependencies in Chart.yaml" $key $key) -}}
+{{- end -}}
+{{- if regexMatch "(?m)^---([ \\t]|$)" (index . 1 | trim | trimPrefix "---" | trimSuffix "---") -}}
+{{- fail "epochgate.inject: takes one workload, and this is more than one document; put the others beside it, outside of what is included" -}}
+{{- end -}}
 {{- $manifest := index . 1 | fromYaml -}}
 {{- if hasKey $manifest "Error" -}}
 {{- fail (printf "epochgate.inject: the workload is no YAML: %s" $manifest.Error) -}}
@@ -60,6 +66,12 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- end -}}
 {{- end -}}
 
+{{/* What pods with this sidecar are found by, whatever other labels they have. */}}
+{{- define "epochgate.sidecarLabels" -}}
+epochgate.dev/role: {{ .role }}
+epochgate.dev/workload: {{ .name | trunc 63 | trimAll "-." | quote }}
+{{- end -}}
+
 {{/* The pod template of a workload with the sidecar in it. */}}
 {{- define "epochgate.podTemplate" -}}
 {{- $one := index . 0 -}}
@@ -67,7 +79,7 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- $template := include "epochgate.ownTemplate" $manifest | fromYaml -}}
 {{- $spec := $template.spec -}}
 {{- $metadata := $template.metadata | default dict -}}
-{{- $labels := merge (dict "epochgate-role" $one.role) ($metadata.labels | default dict) -}}
+{{- $labels := merge (include "epochgate.sidecarLabels" $one | fromYaml) ($metadata.labels | default dict) -}}
 {{- $_ := set $metadata "labels" $labels -}}
 {{- if $one.values.rolloutOnConfigChange -}}
 {{- $sum := include "epochgate.config" $one | sha256sum -}}
@@ -125,6 +137,9 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- $spec := (include "epochgate.ownTemplate" $manifest | fromYaml).spec -}}
 {{- range concat ($spec.initContainers | default list) $spec.containers -}}
 {{- if eq .name "epochgate" -}}{{- fail (printf "epochgate.inject: %s %s has a container epochgate already" $manifest.kind $manifest.metadata.name) -}}{{- end -}}
+{{- end -}}
+{{- if $spec.hostNetwork -}}
+{{- fail (printf "epochgate.inject: %s %s is on its node's network: the sidecar's ports would be the node's, and 127.0.0.1 is everybody's there" $manifest.kind $manifest.metadata.name) -}}
 {{- end -}}
 {{- include "epochgate.judgeOthersPorts" (list $one $spec) -}}
 {{- $version := $one.root.Capabilities.KubeVersion.Version -}}
@@ -221,9 +236,12 @@ metadata:
 spec:
   selector:
     matchLabels:
-      {{- merge (dict "epochgate-role" $one.role) $labels | toYaml | nindent 6 }}
+      {{- merge (include "epochgate.sidecarLabels" $one | fromYaml) $labels | toYaml | nindent 6 }}
   podMetricsEndpoints:
     - port: {{ include "epochgate.adminPortName" $one }}
       path: /metrics
       interval: {{ $one.values.podMonitor.interval }}
+      {{- with $one.values.podMonitor.endpoint }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
 {{- end -}}

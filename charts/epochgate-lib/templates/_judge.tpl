@@ -6,6 +6,7 @@ key, and says what to do.
 {{- include "epochgate.judgeNeeds" . -}}
 {{- include "epochgate.judgeConfig" . -}}
 {{- include "epochgate.judgeSecrets" . -}}
+{{- include "epochgate.judgeExtras" . -}}
 {{- if eq .role "guard" -}}{{- include "epochgate.judgeDoors" . -}}{{- end -}}
 {{- include "epochgate.judgePorts" . -}}
 {{- end -}}
@@ -18,6 +19,11 @@ key, and says what to do.
 {{- end -}}
 {{- if not (or $v.upstream.url $v.listeners) -}}
 {{- include "epochgate.refuse" (list . "upstream.url" (ternary "name the target, such as http://orders-db:9000" "name the guard, such as http://orders-guard:8080" (eq .role "guard"))) -}}
+{{- end -}}
+{{- $scheme := regexFind "^[a-z]+" ($v.upstream.url | default "") -}}
+{{- $schemes := get (dict "http" (list "http" "https") "tcp" (list "tcp") "postgres" (list "postgres") "redis" (list "redis" "rediss")) $v.protocol -}}
+{{- if and $scheme (ne $scheme "unix") (not (has $scheme $schemes)) -}}
+{{- include "epochgate.refuse" (list . "upstream.url" (printf "is %s, and protocol is %s: write %s://, or change protocol" $v.upstream.url $v.protocol (join ":// or " $schemes))) -}}
 {{- end -}}
 {{- if and $v.resource (not $v.upstream.url) -}}
 {{- include "epochgate.refuse" (list . "resource" "belongs to the listener of upstream.url, which is empty; a listener under listeners has its own") -}}
@@ -45,6 +51,28 @@ key, and says what to do.
 {{- if hasKey ($config.admin | default dict) "listen" -}}{{- include "epochgate.refuse" (list . "config.admin.listen" "write admin.port: the probes and the scraping need to know it") -}}{{- end -}}
 {{- end -}}
 
+{{/* What goes over the configuration goes over what is checked here too. */}}
+{{- define "epochgate.judgeExtras" -}}
+{{- $one := . -}}
+{{- range $name, $_ := .values.extraEnv -}}
+{{- if and (hasPrefix "EPOCHGATE_" $name) (not (has $name (list "EPOCHGATE_AUDIT" "EPOCHGATE_LOG_FORMAT" "EPOCHGATE_LOG_LEVEL" "EPOCHGATE_WORKERS"))) -}}
+{{- include "epochgate.refuse" (list $one (printf "extraEnv.%s" $name) "would go over what the chart says; write it where the values have it, or under config") -}}
+{{- end -}}
+{{- end -}}
+{{- range .values.extraArgs -}}
+{{- if regexMatch "^(-c|--(config|id|state-dir|etcd|embedded|prefix|lease-ttl|admin)(=|$))" . -}}
+{{- include "epochgate.refuse" (list $one "extraArgs" (printf "%s would go over what the chart says; write it where the values have it, or under config" .)) -}}
+{{- end -}}
+{{- end -}}
+{{- range $name, $_ := .values.extraVolumeMounts -}}
+{{- if not (hasKey ($one.values.extraVolumes | default dict) $name) -}}
+{{- if eq $one.path "" -}}
+{{- include "epochgate.refuse" (list $one (printf "extraVolumeMounts.%s" $name) "there is no such volume under extraVolumes") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "epochgate.judgeSecrets" -}}
 {{- $one := . -}}
 {{- $v := .values -}}
@@ -69,6 +97,9 @@ key, and says what to do.
 {{- end -}}
 {{- if and $v.tls.existingSecret (hasKey ($v.listener | default dict) "tls") -}}
 {{- include "epochgate.refuse" (list . "listener.tls" "stands in tls too; keep one of them") -}}
+{{- end -}}
+{{- if and $v.tls.clientCa (not $v.tls.existingSecret) -}}
+{{- include "epochgate.refuse" (list . "tls.clientCa" "needs tls.existingSecret: without a certificate of its own the listener speaks no TLS, and asks nobody for one") -}}
 {{- end -}}
 {{- if and $v.tls.existingSecret (not $v.upstream.url) -}}
 {{- include "epochgate.refuse" (list . "tls.existingSecret" "belongs to the listener of upstream.url, which is empty; use secretMounts and the listener's own tls") -}}

@@ -93,18 +93,23 @@
 {{- end -}}
 {{- end -}}
 
-{{/* Which pods: those that are made, with one of these values of the label, in the namespaces that are meant. */}}
-{{- define "admission.matchConstraints" -}}
-{{- $v := (index . 0).Values.admission -}}
+{{/* Which namespaces. */}}
+{{- define "admission.namespaces" -}}
+{{- $v := .Values.admission -}}
 {{- $selector := deepCopy ($v.namespaceSelector | default dict) -}}
 {{- $expressions := $selector.matchExpressions | default list -}}
 {{- with $v.excludedNamespaces -}}
 {{- $expressions = append $expressions (dict "key" "kubernetes.io/metadata.name" "operator" "NotIn" "values" .) -}}
 {{- end -}}
-{{- $_ := set $selector "matchExpressions" $expressions -}}
+{{- with $expressions -}}{{- $_ := set $selector "matchExpressions" . -}}{{- end -}}
+{{- toYaml $selector -}}
+{{- end -}}
+
+{{/* Which pods: those that are made, with one of these values of the label, in the namespaces that are meant. */}}
+{{- define "admission.matchConstraints" -}}
 matchPolicy: Equivalent
 namespaceSelector:
-  {{- toYaml $selector | nindent 2 }}
+  {{- include "admission.namespaces" (index . 0) | nindent 2 }}
 objectSelector:
   matchExpressions:
     {{- with index . 1 }}

@@ -4,6 +4,13 @@
 {{- if and $v.persistence.enabled (gt (int $v.replicas) 1) -}}
 {{- include "epochgate.refuse" (list . "replicas" (printf "is %d, and persistence.enabled makes a sole guard, of which there is one. Set replicas=1, or persistence.enabled=false for several that agree" (int $v.replicas))) -}}
 {{- end -}}
+{{- range $key := list "podLabels" "commonLabels" -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- if hasKey (get $v $key | default dict) $label -}}
+{{- include "epochgate.refuse" (list $ (printf "%s.%s" $key $label) "is what the chart's own objects are found by, and cannot be another") -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
 {{- $least := include "epochgate.stopSeconds" . | int -}}
 {{- if and $v.terminationGracePeriodSeconds (lt (int $v.terminationGracePeriodSeconds) $least) -}}
 {{- include "epochgate.refuse" (list . "terminationGracePeriodSeconds" (printf "is %d, and what is in flight gets config.shutdown.grace: at least %d, or nothing for just that. A guard that is killed leaves residue" (int $v.terminationGracePeriodSeconds) $least)) -}}
@@ -25,7 +32,7 @@
 metadata:
   labels:
     {{- include "epochgate.selectorLabels" . | nindent 4 }}
-    epochgate-role: guard
+    epochgate.dev/role: guard
     {{- with merge (dict) ($v.podLabels | default dict) ($v.commonLabels | default dict) }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
@@ -63,7 +70,10 @@ spec:
   affinity:
     {{- toYaml . | nindent 4 }}
   {{- end }}
-  {{- if and $v.spread (gt (int $v.replicas) 1) }}
+  {{- with $v.podSpec }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+  {{- if and $v.spread (gt (int $v.replicas) 1) (not (hasKey ($v.podSpec | default dict) "topologySpreadConstraints")) }}
   topologySpreadConstraints:
     - topologyKey: {{ $v.spread }}
       maxSkew: 1
