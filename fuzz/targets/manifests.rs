@@ -61,7 +61,7 @@ fn manifests() {
             let word = |said: &Said| match said {
                 Said::Added(note) => format!("added {}", note.is_some()),
                 Said::Present => "present".to_owned(),
-                Said::Skipped(why) => why.split([':', '/']).next().unwrap_or_default().to_owned(),
+                Said::Skipped(why) | Said::OptedOut(why) => why.split([':', '/']).next().unwrap_or_default().to_owned(),
             };
             (outcome.workloads.iter().map(|workload| word(&workload.said)).collect(), outcome.others)
         }))

@@ -28,7 +28,8 @@ Examples:
     --port guard=5432 --secret etcd-tls=etcd-client > db-guarded.yaml
 
 A workload with `epochgate.dev/inject: disabled` among its labels or annotations is skipped.
-Exit codes: 0 also where nothing was added, 2 a file cannot be read, 78 a manifest makes no sense. Unless 0, there is no output.")]
+Exit codes: 0 also where nothing was added, 2 a file cannot be read, 78 a manifest makes no sense, or --strict and a workload was
+skipped. Unless 0, there is no output.")]
 pub struct InjectArgs {
     /// A file of manifests, or - for standard input; repeatable
     #[arg(long, short, value_name = "FILE", required = true)]
@@ -65,6 +66,10 @@ pub struct InjectArgs {
     /// A container beside the others, for Kubernetes before 1.29: it starts and ends with them; not for Jobs
     #[arg(long)]
     no_native_sidecar: bool,
+
+    /// Fail, and print nothing, where a workload is skipped that has not opted out: for a pipeline
+    #[arg(long)]
+    strict: bool,
 }
 
 #[derive(ValueEnum, Clone, Copy, Debug)]
@@ -123,6 +128,10 @@ pub fn run(args: &InjectArgs) -> Exit {
     match inject::inject(&inputs, &settings) {
         Ok(outcome) => {
             let _ = anstream::stderr().write_all(report(&outcome, &settings).as_bytes());
+            if args.strict && outcome.lacks() {
+                complain::error_with_help(&"--strict: a workload is left without its sidecar", &STRICT_HELP);
+                return Exit::Config;
+            }
             print(&outcome.yaml)
         }
         Err(problem) => {
@@ -132,6 +141,8 @@ pub fn run(args: &InjectArgs) -> Exit {
         }
     }
 }
+
+const STRICT_HELP: &str = "mend what the report says, or have the workload opt out: epochgate.dev/inject: disabled";
 
 fn settings(args: &InjectArgs) -> Settings {
     Settings {
@@ -177,7 +188,7 @@ fn report(outcome: &Outcome, settings: &Settings) -> String {
             Said::Added(None) => styled(GOOD, "added"),
             Said::Added(Some(note)) => format!("{}; {}", styled(GOOD, "added"), plain(note)),
             Said::Present => styled(FAINT, "has it already"),
-            Said::Skipped(why) => format!("{}: {}", styled(WARNING, "skipped"), plain(why)),
+            Said::Skipped(why) | Said::OptedOut(why) => format!("{}: {}", styled(WARNING, "skipped"), plain(why)),
         };
         text += &format!("{}: {said}\n", plain(&workload.name));
     }

@@ -58,9 +58,11 @@ fn of_drains(file: &raw::File, placed: &Placed, listed: &Listed, resolver: &mut 
             if resolver.written(&own) { own } else { root.key(map).key(key) }
         };
         let hold = settings.hold_timeout.unwrap_or(file.hold.timeout.value);
-        if hold < settings.drain.quarantine {
-            let (hold_path, quarantine) =
-                (or_general(resolver, "hold", "timeout"), or_general(resolver, "drain", "quarantine"));
+        let (hold_path, quarantine) =
+            (or_general(resolver, "hold", "timeout"), or_general(resolver, "drain", "quarantine"));
+        // So it is by default: who wrote neither has nothing to mend.
+        let is_meant = resolver.written(&hold_path) || resolver.written(&quarantine);
+        if is_meant && hold < settings.drain.quarantine {
             let what = format!(
                 "{hold_path} ({}) is shorter than {quarantine} ({}): held writes are refused while a lost write or residue runs out",
                 show(hold),

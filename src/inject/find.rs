@@ -118,7 +118,10 @@ fn decide<'a>(
     if all().any(|container| name_of(&spec, container) == Some(CONTAINER)) {
         return Ok((Said::Present, spec, Vec::new()));
     }
-    if let Some(why) = why_not(object, kind, &template, &spec, settings) {
+    if let Some(how) = opted_out(object, &template, settings) {
+        return Ok((Said::OptedOut(how), spec, Vec::new()));
+    }
+    if let Some(why) = why_not(object, kind, &spec, settings) {
         return Err(Obstacle::Skip(why));
     }
     for container in all() {
@@ -141,14 +144,8 @@ fn is_editable(object: &Cursor<'_>) -> Result<(), Obstacle> {
     Ok(())
 }
 
-/// Why it is not to have the sidecar.
-fn why_not(
-    object: &Cursor<'_>,
-    kind: &Kind,
-    template: &Cursor<'_>,
-    spec: &Cursor<'_>,
-    settings: &Settings,
-) -> Option<String> {
+/// Where it says that it wants no sidecar, or one for the other role.
+fn opted_out(object: &Cursor<'_>, template: &Cursor<'_>, settings: &Settings) -> Option<String> {
     let role = settings.role.word();
     for place in [template, object] {
         for field in ["labels", "annotations"] {
@@ -163,6 +160,11 @@ fn why_not(
             }
         }
     }
+    None
+}
+
+/// Why it cannot have the sidecar.
+fn why_not(object: &Cursor<'_>, kind: &Kind, spec: &Cursor<'_>, settings: &Settings) -> Option<String> {
     if let Some(owner) = owner(object) {
         return Some(format!("it belongs to {owner}, which would undo it; give that to inject"));
     }

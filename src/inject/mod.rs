@@ -79,6 +79,8 @@ pub enum Said {
     Present,
     /// It does not get it, for this reason.
     Skipped(String),
+    /// It said itself that it does not want it: where.
+    OptedOut(String),
 }
 
 /// Why there is no output.
@@ -93,6 +95,11 @@ pub struct Problem {
 }
 
 impl Outcome {
+    /// Whether a workload is left without the sidecar that did not say that it wants none.
+    pub fn lacks(&self) -> bool {
+        self.workloads.iter().any(|workload| matches!(workload.said, Said::Skipped(_)))
+    }
+
     /// Whether anything was added.
     pub fn added(&self) -> bool {
         self.workloads.iter().any(|workload| matches!(workload.said, Said::Added(_)))

@@ -28,6 +28,32 @@ fn inject(file: &str, flags: &str) -> Output {
     command.env_clear().output().expect("the program runs")
 }
 
+/// In a pipeline a database without its guard is not to be applied.
+#[test]
+fn strict_prints_nothing_where_a_workload_lacks_its_sidecar() {
+    let output = inject("skipped.in.yaml", &format!("{FLAGS} --strict"));
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(78), 0));
+    assert!(text(output.stderr).contains("--strict: a workload is left without its sidecar"));
+    assert_eq!(inject("deployment.in.yaml", &format!("{FLAGS} --strict")).status.code(), Some(0));
+    // Who opted out lacks nothing.
+    let output = Command::new(env!("CARGO_BIN_EXE_epochgate"))
+        .args("inject -f - --strict".split_whitespace().chain(FLAGS.split_whitespace()))
+        .stdin(std::fs::File::open(opted_out()).expect("it is there"))
+        .output()
+        .expect("the program runs");
+    assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
+}
+
+fn opted_out() -> PathBuf {
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("opted-out.yaml");
+    let labels = "labels: {epochgate.dev/inject: disabled}";
+    let pod = format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: a, {labels}}}\nspec: {{containers: [{{name: a, image: a}}]}}\n"
+    );
+    fs::write(&path, pod).expect("it can be written");
+    path
+}
+
 fn text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).expect("it is text")
 }

@@ -46,7 +46,7 @@ pub fn unreadable(why: Malformed) -> Vec<u8> {
         PROTOCOL_VIOLATION,
         "This is not PostgreSQL's protocol as it should be",
         why.0,
-        "Nothing of it was forwarded.",
+        "What could not be read was not forwarded.",
     )
 }
 

@@ -231,7 +231,7 @@ impl Session {
         self.tracker.is_idle() || !self.startup.left.is_empty()
     }
 
-    /// Whether the writer of a session that only reads leads by now: its client is to connect again, or it would read for ever.
+    /// Whether the writer of a session that only reads is elected by now: its client is to connect again, or it would read for ever.
     fn is_led(&mut self) -> bool {
         let role = Rc::clone(&self.service.sessions.role);
         let standing = role.bind();
@@ -243,9 +243,7 @@ impl Session {
                 self.named.who.binding = standing;
                 false
             }
-            // Elected, and not armed yet.
-            Decision::Hold(_) => false,
-            Decision::Refuse(_) => true,
+            Decision::Hold(_) | Decision::Refuse(_) => true,
             Decision::Forward(right) => {
                 right.settle(Settled::NothingLeft);
                 true

@@ -9,7 +9,8 @@
 //!
 //! It never gets a right: what it does is not in the ledger, no handoff waits for it, and none ends it. So that it can change
 //! nothing rests on the server's own rules alone, and on their order: a transaction that is read-only and has its snapshot
-//! cannot become read-write again. SQL is parsed by nobody but the server.
+//! cannot become read-write again; what of one is to last has an id, and one that has an id is not committed. SQL is parsed by
+//! nobody but the server.
 
 pub mod lockstep;
 mod own;

@@ -11,18 +11,21 @@ const NAME: &[u8] = b"epochgate\0";
 /// Makes the transaction that is at hand, or a new one, a read-only one. In one that is open already it is a warning, and its
 /// options apply all the same. REPEATABLE READ, so that who asks for it afterwards gets it.
 const BEGIN: &[u8] = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY\0";
-/// Takes the snapshot. From then on PostgreSQL lets no transaction, and no part of one, become read-write again.
-const SNAPSHOT: &[u8] = b"SELECT 1\0";
+/// Takes the snapshot: from then on PostgreSQL lets no transaction, and no part of one, become read-write again. And fails where the
+/// transaction has an id, which it gets when something of it is to last: some statements write although it only reads (`EXPLAIN
+/// ANALYZE CREATE TABLE ... AS`). And where it has declared a cursor WITH HOLD, of which the query is run by its COMMIT, when
+/// nobody can look any more. Each name is said in full: a client may put its own before the catalog's.
+const UNCHANGED: &[u8] = b"SELECT 1 OPERATOR(pg_catalog./) \
+    (pg_catalog.pg_current_xact_id_if_assigned() IS NULL AND NOT EXISTS \
+    (SELECT FROM pg_catalog.pg_cursors WHERE is_holdable AND \
+    creation_time OPERATOR(pg_catalog.>=) pg_catalog.transaction_timestamp()))::pg_catalog.int4\0";
+/// `division_by_zero`: what [`UNCHANGED`] fails with.
+pub const CHANGED: &[u8] = b"22012";
 
 /// What the server answers to [`fence_in`], message by message.
 pub const FENCED_IN: &[u8] = b"3312C3312DC33";
 /// What it answers to [`sync`].
 pub const SYNCED: &[u8] = b"Z";
-/// What it answers to [`end`].
-pub const ENDED: &[u8] = b"3312C33Z";
-/// What it answers to [`sync`] and [`end`].
-pub const SYNCED_AND_ENDED: &[u8] = b"Z3312C33Z";
-
 /// How the guard ends a block of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -32,17 +35,38 @@ pub enum Ending {
     Rollback,
 }
 
+impl Ending {
+    /// What the server answers to [`sync`] and [`end`].
+    pub fn synced_and_ended(self) -> &'static [u8] {
+        match self {
+            Ending::Commit => b"Z3312DC3312C33Z",
+            Ending::Rollback => b"Z3312C33Z",
+        }
+    }
+
+    /// What it answers to [`end`] alone.
+    pub fn ended(self) -> &'static [u8] {
+        &self.synced_and_ended()[1..]
+    }
+}
+
 /// Writes what has to be done before anything of the client's is. Where the server fails in it, it skips all that follows, up to
 /// the next Sync.
 pub fn fence_in(to: &mut BytesMut) {
     run(BEGIN, to);
-    run(SNAPSHOT, to);
+    run(UNCHANGED, to);
     forget(to);
 }
 
 /// Writes the end of a block that the client has not asked for, and a Sync.
 pub fn end(how: Ending, to: &mut BytesMut) {
-    run(if how == Ending::Commit { b"COMMIT\0" } else { b"ROLLBACK\0" }, to);
+    match how {
+        Ending::Commit => {
+            run(UNCHANGED, to);
+            run(b"COMMIT\0", to);
+        }
+        Ending::Rollback => run(b"ROLLBACK\0", to),
+    }
     forget(to);
     sync(to);
 }

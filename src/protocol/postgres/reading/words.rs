@@ -12,6 +12,9 @@ pub const OLDEST: u32 = 16;
 
 /// `read_only_sql_transaction`: the server has refused a write.
 const REFUSED: &[u8] = b"25006";
+/// What else it says of a statement that only a writer needs, within the guard's block: `active_sql_transaction` (COMMIT PREPARED,
+/// VACUUM, BEGIN READ WRITE), `invalid_transaction_termination` (a procedure that commits).
+const REFUSED_IN_BLOCKS: [&[u8]; 2] = [b"25001", b"2D000"];
 const SYNTAX_ERROR: &[u8] = b"42601";
 /// The function that says that a statement is more than one: the only thing about that error that is in no language.
 const OF_SEVERAL: &[u8] = b"exec_parse_message";
@@ -35,9 +38,16 @@ impl Words {
         }
     }
 
+    /// Writes the error of a transaction that has written although it only reads, or has a cursor that its end would run.
+    pub fn write_refusal(&self, to: &mut BytesMut) {
+        const FIELDS: &[u8] = b"SERROR\0VERROR\0C25006\0Mthis session may only read: \
+            its transaction has written something, or has a cursor WITH HOLD, and cannot go on\0";
+        own::message(b'E', &[FIELDS, b"D", self.detail.as_bytes(), b"\0H", self.hint.as_bytes(), b"\0\0"], to);
+    }
+
     /// Writes an error with this body for the client, with what there is to add. Says whether it is a refused write.
     pub fn write_error(&self, body: &[u8], is_query: bool, to: &mut BytesMut) -> bool {
-        let is_refused = code(body) == Some(REFUSED);
+        let is_refused = is_refused_write(body);
         let is_several =
             is_query && code(body) == Some(SYNTAX_ERROR) && field(body, b'R').is_some_and(|by| by == OF_SEVERAL);
         let (detail, hint) = match (is_refused, is_several) {
@@ -54,6 +64,11 @@ impl Words {
         own::message(b'E', &[fields, &own(b'D', detail), &own(b'H', hint), b"\0"], to);
         is_refused
     }
+}
+
+/// Whether an error that begins so refuses a write.
+pub fn is_refused_write(body: &[u8]) -> bool {
+    code(body).is_some_and(|code| code == REFUSED || REFUSED_IN_BLOCKS.contains(&code))
 }
 
 /// The SQLSTATE of an error or a notice.

@@ -105,7 +105,7 @@ impl Lockstep {
         }
         let how = if self.state == FAILED { Ending::Rollback } else { Ending::Commit };
         own::end(how, &mut out.server);
-        (self.step, self.owed) = (Step::Closing, own::ENDED);
+        (self.step, self.owed) = (Step::Closing, how.ended());
         Ok(())
     }
 
@@ -123,7 +123,7 @@ impl Lockstep {
         self.then = own::SYNCED;
         if let Wants::SyncAndEnd(how) = wants {
             own::end(how, &mut out.server);
-            self.then = own::SYNCED_AND_ENDED;
+            self.then = how.synced_and_ended();
         }
     }
 }

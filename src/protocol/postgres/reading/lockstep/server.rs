@@ -15,6 +15,8 @@ impl Lockstep {
             self.shown = self.shown(part.kind, part.length)?;
             if self.shown == Shown::Pass {
                 own::head(part.kind, part.length, &mut out.client);
+                // One too long to be added to is counted all the same: what it is stands in its first fields.
+                self.refused += u32::from(part.kind == b'E' && words::is_refused_write(part.body));
             }
         }
         match self.shown {
@@ -75,7 +77,16 @@ impl Lockstep {
             }
             b'E' => {
                 if was_gathered {
-                    self.refused += u32::from(self.words.write_error(body, self.is_query, &mut out.client));
+                    // Within the guard's own statements only the guard's own can have failed so.
+                    let is_guards_own = !self.owed.is_empty() && words::code(body) == Some(own::CHANGED);
+                    let words = &self.words;
+                    let is_refused = if is_guards_own {
+                        words.write_refusal(&mut out.client);
+                        true
+                    } else {
+                        words.write_error(body, self.is_query, &mut out.client)
+                    };
+                    self.refused += u32::from(is_refused);
                 }
                 self.failed(out);
                 Ok(())

@@ -17,6 +17,8 @@ struct Block {
     failed: bool,
     read_only: bool,
     snapshot: bool,
+    /// Something was written although it only reads.
+    wrote: bool,
 }
 
 /// The server.
@@ -36,6 +38,11 @@ pub struct Server {
 }
 
 struct Failed(&'static str);
+
+/// Whether it is the guard's look at what the transaction has written.
+fn is_check(sql: &str) -> bool {
+    sql.starts_with("SELECT 1 OPERATOR(pg_catalog./) ")
+}
 
 impl Server {
     /// Takes these bytes, and says what it says to them.
@@ -177,7 +184,7 @@ impl Server {
 
     /// What a client has it run, it runs in the one place where it can change nothing.
     fn judge(&self, name: &str, what: &str) {
-        let own = name == GUARD && [BEGIN_READ_ONLY, "SELECT 1", "COMMIT", "ROLLBACK"].contains(&what);
+        let own = name == GUARD && ([BEGIN_READ_ONLY, "COMMIT", "ROLLBACK"].contains(&what) || is_check(what));
         let held = self.block.is_some_and(|block| block.failed || block.read_only && block.snapshot);
         assert!(!self.guarded || own || held, "{what:?} is run in {:?}", self.block);
     }
@@ -194,7 +201,13 @@ impl Server {
             self.say(b'T', b"\0\0");
         }
         match sql {
-            "select" | "SELECT 1" => {
+            check if is_check(check) && self.block.is_some_and(|block| block.wrote) => return Err(Failed("22012")),
+            // EXPLAIN ANALYZE CREATE TABLE ... AS, say.
+            "hidden write" => {
+                self.block.iter_mut().for_each(|block| block.wrote = true);
+                self.say(b'C', b"EXPLAIN\0");
+            }
+            select if select == "select" || is_check(select) => {
                 self.block.iter_mut().for_each(|block| block.snapshot = true);
                 self.say(b'D', b"\0\0");
                 self.say(b'C', b"SELECT 1\0");
@@ -210,7 +223,8 @@ impl Server {
             "commit" | "COMMIT" | "rollback" | "ROLLBACK" => self.end(sql.eq_ignore_ascii_case("commit")),
             "chain" => {
                 let Some(block) = &mut self.block else { return Err(Failed("25P01")) };
-                *block = Block { failed: false, snapshot: false, ..*block };
+                assert!(!self.guarded || block.failed || !block.wrote, "what was written is committed");
+                *block = Block { failed: false, snapshot: false, wrote: false, ..*block };
                 self.portals.clear();
                 self.say(b'C', b"COMMIT\0");
             }
@@ -255,7 +269,10 @@ impl Server {
                 self.say(b'N', b"SWARNING\0C25P01\0\0");
                 false
             }
-            Some(block) => block.failed,
+            Some(block) => {
+                assert!(!self.guarded || !commits || block.failed || !block.wrote, "what was written is committed");
+                block.failed
+            }
         };
         self.portals.clear();
         self.say(b'C', if commits && !failed { b"COMMIT\0" } else { b"ROLLBACK\0" });

@@ -26,6 +26,35 @@ fn a_query_shows_what_a_query_shows() {
     assert_eq!(play.lockstep.take_refused(), 1);
 }
 
+/// EXPLAIN ANALYZE CREATE TABLE ... AS, and whatever else PostgreSQL lets through.
+#[test]
+fn what_a_read_only_transaction_writes_all_the_same_is_never_committed() {
+    let mut play = Play::start();
+    assert_eq!(told(&mut play, &query("hidden write")), "C(EXPLAIN) E(25006) ZI");
+    assert_eq!(told(&mut play, &query("select")), "T D C(SELECT 1) ZI");
+    for next in ["select", "commit", "chain", "hidden write"] {
+        assert_eq!(told(&mut play, &query("begin")), "C(BEGIN) ZT");
+        assert_eq!(told(&mut play, &query("hidden write")), "C(EXPLAIN) ZT");
+        assert_eq!(told(&mut play, &query(next)), "E(25006) ZE", "{next}");
+        assert_eq!(told(&mut play, &query("commit")), "C(ROLLBACK) ZI");
+    }
+    assert_eq!(told(&mut play, &[run("hidden write"), run("select"), sync()].concat()), "1 2 C(EXPLAIN) E(25006) ZI");
+    assert_eq!(play.lockstep.take_refused(), 6);
+}
+
+#[test]
+fn an_error_that_is_too_long_to_be_added_to_is_counted_all_the_same() {
+    let mut play = Play::start();
+    assert_eq!(play.send(&query("select")), Ok(()));
+    let _ = play.told();
+    assert_eq!(play.lockstep.take_refused(), 0);
+    play.ahead.extend_from_slice(&query("select"));
+    assert_eq!(play.lockstep.client(&mut play.ahead, &mut play.out), Ok(()));
+    let long = [b"SERROR\0VERROR\0C25006\0Mno\0W".to_vec(), vec![b'y'; 70_000], b"\0\0".to_vec()].concat();
+    assert_eq!(play.lockstep.server(&message(b'E', &long), &mut play.out), Ok(()));
+    assert_eq!(play.lockstep.take_refused(), 1);
+}
+
 #[test]
 fn a_transaction_of_the_clients_stays_open_between_its_statements() {
     let mut play = Play::start();

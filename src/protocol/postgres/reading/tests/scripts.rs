@@ -40,8 +40,19 @@ impl Act {
 
 /// What is the same in a transaction of the guard's and in none.
 const HARMLESS: &[&str] = &["select", "begin", "commit", "rollback", "write", "bad", "", "copy out", "notice"];
-const ALL: &[&str] =
-    &["select", "begin", "commit", "rollback", "chain", "read write", "write", "bad", "copy out", "suspended"];
+const ALL: &[&str] = &[
+    "select",
+    "begin",
+    "commit",
+    "rollback",
+    "chain",
+    "read write",
+    "write",
+    "bad",
+    "copy out",
+    "suspended",
+    "hidden write",
+];
 const NAMES: &[&str] = &["", "s", "epochgate"];
 
 fn hostile() -> impl Strategy<Value = Act> {
