@@ -62,6 +62,7 @@ const SAID_ONCE: &[&str] = &[
     "port",
     "admin-port",
     "no-native-sidecar",
+    "strict",
     "help",
     "version",
 ];

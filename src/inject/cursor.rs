@@ -1,5 +1,6 @@
 //! Goes down in a tree, one key after the other, and says what is in the way of an edit.
 
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use super::tree::{Content, Document, Entry, Node};
@@ -33,7 +34,7 @@ impl<'a> Cursor<'a> {
     /// The value under a key; `None` where there is none.
     pub(super) fn step(&self, key: &str) -> Result<Option<Cursor<'a>>, Obstacle> {
         let Some(at) = self.entry(key)? else {
-            return match merged(self.document, self.node, key, HOPS) {
+            return match merged(self.document, self.node, key, HOPS, &mut HashSet::new()) {
                 None => Ok(None),
                 Some(_) => Err(Obstacle::Skip(format!("its key {key} comes from a merge key (<<); write it out"))),
             };
@@ -82,27 +83,43 @@ impl<'a> Cursor<'a> {
 
 /// The value under a key of a mapping, through aliases and merge keys.
 pub(super) fn get<'a>(document: &'a Document, node: &'a Rc<Node>, key: &str) -> Option<&'a Rc<Node>> {
-    lookup(document, node, key, HOPS)
+    lookup(document, node, key, HOPS, &mut HashSet::new())
 }
 
-fn lookup<'a>(document: &'a Document, node: &'a Rc<Node>, key: &str, hops: usize) -> Option<&'a Rc<Node>> {
+/// `seen` are the mappings that were looked at: none has it, and there may be many ways to each.
+fn lookup<'a>(
+    document: &'a Document,
+    node: &'a Rc<Node>,
+    key: &str,
+    hops: usize,
+    seen: &mut HashSet<*const Node>,
+) -> Option<&'a Rc<Node>> {
     let node = document.resolved(node)?;
+    if !seen.insert(Rc::as_ptr(node)) {
+        return None;
+    }
     let own = node.entries().iter().find(|entry| entry.key.text() == Some(key));
     match own {
         Some(entry) => document.resolved(&entry.value),
-        None => merged(document, node, key, hops),
+        None => merged(document, node, key, hops, seen),
     }
 }
 
 /// The value that a mapping has under a key from others, by `<<`.
-fn merged<'a>(document: &'a Document, node: &'a Rc<Node>, key: &str, hops: usize) -> Option<&'a Rc<Node>> {
+fn merged<'a>(
+    document: &'a Document,
+    node: &'a Rc<Node>,
+    key: &str,
+    hops: usize,
+    seen: &mut HashSet<*const Node>,
+) -> Option<&'a Rc<Node>> {
     let hops = hops.checked_sub(1)?;
     let is_merge = |entry: &&Entry| entry.key.text() == Some("<<");
     node.entries().iter().filter(is_merge).find_map(|entry| {
         let source = document.resolved(&entry.value)?;
         if source.items().is_empty() {
-            return lookup(document, source, key, hops);
+            return lookup(document, source, key, hops, seen);
         }
-        source.items().iter().find_map(|item| lookup(document, item, key, hops))
+        source.items().iter().find_map(|item| lookup(document, item, key, hops, seen))
     })
 }

@@ -168,8 +168,9 @@ fn why_not(object: &Cursor<'_>, kind: &Kind, spec: &Cursor<'_>, settings: &Setti
     if let Some(owner) = owner(object) {
         return Some(format!("it belongs to {owner}, which would undo it; give that to inject"));
     }
-    let says = |key: &str, word: &str| spec.read(key).and_then(|value| value.text()) == Some(word);
-    if says("hostNetwork", "true") {
+    // As YAML 1.1 has it, by which kubectl reads.
+    let is_true = |text: &str| ["true", "yes", "on", "y"].contains(&text.to_ascii_lowercase().as_str());
+    if spec.read("hostNetwork").and_then(|value| value.text()).is_some_and(is_true) {
         let why = "hostNetwork: its ports are the node's, and 127.0.0.1 is everybody's there";
         return Some(why.to_owned());
     }
@@ -240,9 +241,10 @@ fn is_for_one_pod(object: &Cursor<'_>, kind: &Kind, settings: &Settings, has_gro
     let claim = settings.state_claim.as_deref().unwrap_or_default();
     let in_spec = |key: &str| object.read("spec").and_then(|spec| get(object.document, spec, key));
     let skip = |why: String| Err(Obstacle::Skip(why));
-    if kind.kind == "DaemonSet" {
+    if !["Deployment", "StatefulSet", "Pod"].contains(&kind.kind) {
         return skip(format!(
-            "a DaemonSet has a pod on every node, and the claim {claim} is for one; leave --state-claim out"
+            "a {} may have several pods at a time, and the claim {claim} is for one; leave --state-claim out",
+            kind.kind
         ));
     }
     let replicas = in_spec("replicas").and_then(|value| value.text()).unwrap_or("1");

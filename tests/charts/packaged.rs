@@ -171,6 +171,8 @@ fn the_library_refuses_what_it_cannot_do() {
     refused(twice, "Job job has a container epochgate already");
     let several = r#"{{ include "epochgate.inject" (list . (printf "%s\n---\nkind: Service" (include "job" .))) }}"#;
     refused(several, "takes one workload, and this is more than one document");
+    let windows = several.replace("\\n---\\n", "\\r\\n---\\r\\n");
+    refused(&windows, "takes one workload, and this is more than one document");
     let host = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "containers:" "hostNetwork: true, containers:")) }}"#;
     refused(host, "Job job is on its node's network");
     let name = r#"{{ include "epochgate.inject" (list . (include "job" . | replace "name: app," "name: app, ports: [{ name: eg-admin, containerPort: 80 }],")) }}"#;

@@ -120,6 +120,17 @@ fn by_the_chart() {
                 &["networkPolicy.target.ports: name the target's ports"],
             ),
             (&["podDisruptionBudget.minAvailable=1"], &["podDisruptionBudget.minAvailable: excludes maxUnavailable"]),
+            (
+                &["listeners.s.role=stamp", "listeners.s.listen=:9001", "listeners.s.upstream.url=http://x"],
+                &["listeners.s.role: is stamp, and this is a guard"],
+            ),
+            (&["admin.bind=127.0.0.1"], &["admin.bind: is this pod's own"]),
+            (
+                &["extraVolumes.x.emptyDir.medium=Memory", "extraVolumeMounts.x.mountPath=/var/lib/epochgate/state"],
+                &["extraVolumeMounts.x.mountPath: is a folder of the chart's own"],
+            ),
+            (&["secretMounts.state=x"], &["secretMounts.state: the chart uses this folder itself"]),
+            (&["podLabels.epochgate\\.dev/role=x"], &["podLabels.epochgate.dev/role: is what"]),
             (&["tls.clientCa=ca.crt"], &["tls.clientCa: needs tls.existingSecret"]),
             (&["protocol=redis"], &["upstream.url: is http://orders-db:9000, and protocol is redis"]),
             (&["extraEnv.EPOCHGATE_ID=x"], &["extraEnv.EPOCHGATE_ID: would go over what the chart says"]),

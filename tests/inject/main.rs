@@ -44,6 +44,23 @@ fn strict_prints_nothing_where_a_workload_lacks_its_sidecar() {
     assert_eq!(output.status.code(), Some(0), "{}", text(output.stderr));
 }
 
+/// As kubectl reads it, and fast: mappings that merge each other have many ways to one, and each is gone once.
+#[test]
+fn a_host_network_is_seen_however_it_is_written_and_merges_take_no_time() {
+    let merges: String =
+        (1..9).map(|n| format!("x{n}: &x{n} {{<<: [{}]}}\n", vec![format!("*x{}", n - 1); 30].join(", "))).collect();
+    for written in ["true", "yes", "True", "on", "Y"] {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("host-network.yaml");
+        let pod = format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: a}}\nspec:\n  hostNetwork: {written}\n  containers: [{{name: a, image: a}}]\nx0: &x0 {{}}\n{merges}<<: *x8\n"
+        );
+        fs::write(&path, pod).expect("it can be written");
+        let output = inject(path.to_str().expect("text"), FLAGS);
+        let report = text(output.stderr);
+        assert!(report.contains("pod/a: skipped: hostNetwork"), "{written}: {report}");
+    }
+}
+
 fn opted_out() -> PathBuf {
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("opted-out.yaml");
     let labels = "labels: {epochgate.dev/inject: disabled}";

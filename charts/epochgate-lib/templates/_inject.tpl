@@ -12,7 +12,7 @@ Gives the workload with the sidecar, its ConfigMap, and a PodMonitor where one i
 {{- if not (and (kindIs "map" $values) (hasKey ($values | default dict) "enabled")) -}}
 {{- fail (printf "%s: epochgate-lib's own values are not in it, so nothing would be added: write `alias: %s` beside epochgate-lib under dependencies in Chart.yaml" $key $key) -}}
 {{- end -}}
-{{- if regexMatch "(?m)^---([ \\t]|$)" (index . 1 | trim | trimPrefix "---" | trimSuffix "---") -}}
+{{- if regexMatch "(?m)^---([ \\t\\r]|$)" (index . 1 | trim | trimPrefix "---" | trimSuffix "---") -}}
 {{- fail "epochgate.inject: takes one workload, and this is more than one document; put the others beside it, outside of what is included" -}}
 {{- end -}}
 {{- $manifest := index . 1 | fromYaml -}}
@@ -201,6 +201,9 @@ epochgate.dev/workload: {{ .name | trunc 63 | trimAll "-." | quote }}
 {{- $one := index . 0 -}}
 {{- $manifest := index . 1 -}}
 {{- $spec := index . 2 -}}
+{{- if not (has $manifest.kind (list "Deployment" "StatefulSet" "Pod")) -}}
+{{- include "epochgate.refuse" (list $one "persistence.enabled" (printf "makes a sole guard, and a %s may have several pods at a time" $manifest.kind)) -}}
+{{- end -}}
 {{- $replicas := ternary ($manifest.spec.replicas | default 1) 1 (hasKey $manifest.spec "replicas") | int -}}
 {{- if gt $replicas 1 -}}
 {{- include "epochgate.refuse" (list $one "persistence.enabled" (printf "makes a sole guard, and %s %s has %d replicas: each would be another guard of the same target, and all but one stay shut. Set it to false: they are shared then, and agree" $manifest.kind $manifest.metadata.name $replicas)) -}}
@@ -211,7 +214,7 @@ epochgate.dev/workload: {{ .name | trunc 63 | trimAll "-." | quote }}
 {{- if and (eq $manifest.kind "Deployment") (ne (dig "strategy" "type" "" $manifest.spec) "Recreate") -}}
 {{- include "epochgate.refuse" (list $one "persistence.enabled" (printf "makes a sole guard, and Deployment %s would start the new pod beside the old one: set its strategy.type to Recreate" $manifest.metadata.name)) -}}
 {{- end -}}
-{{- if not (hasKey ($spec.securityContext | default dict) "fsGroup") -}}
+{{- if kindIs "invalid" (get ($spec.securityContext | default dict) "fsGroup" | default nil) -}}
 {{- include "epochgate.refuse" (list $one "persistence.enabled" (printf "the guard does not run as root: set securityContext.fsGroup of the pods of %s %s, so that it may write to its volume" $manifest.kind $manifest.metadata.name)) -}}
 {{- end -}}
 {{- end -}}

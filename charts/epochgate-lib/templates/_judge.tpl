@@ -54,6 +54,19 @@ key, and says what to do.
 {{/* What goes over the configuration goes over what is checked here too. */}}
 {{- define "epochgate.judgeExtras" -}}
 {{- $one := . -}}
+{{- range $name, $listener := .values.listeners -}}
+{{- if and $listener.role (ne $listener.role $one.role) -}}
+{{- include "epochgate.refuse" (list $one (printf "listeners.%s.role" $name) (printf "is %s, and this is a %s: the two belong into pods of their own" $listener.role $one.role)) -}}
+{{- end -}}
+{{- end -}}
+{{- if regexMatch "^(127[.]|\\[?::1)" .values.admin.bind -}}
+{{- include "epochgate.refuse" (list . "admin.bind" "is this pod's own: neither the probes nor the scraping would reach it") -}}
+{{- end -}}
+{{- range $name, $mount := .values.extraVolumeMounts -}}
+{{- if regexMatch "^/(var/lib/epochgate|etc/epochgate)(/|$)" ($mount.mountPath | default "") -}}
+{{- include "epochgate.refuse" (list $one (printf "extraVolumeMounts.%s.mountPath" $name) "is a folder of the chart's own") -}}
+{{- end -}}
+{{- end -}}
 {{- range $name, $_ := .values.extraEnv -}}
 {{- if and (hasPrefix "EPOCHGATE_" $name) (not (has $name (list "EPOCHGATE_AUDIT" "EPOCHGATE_LOG_FORMAT" "EPOCHGATE_LOG_LEVEL" "EPOCHGATE_WORKERS"))) -}}
 {{- include "epochgate.refuse" (list $one (printf "extraEnv.%s" $name) "would go over what the chart says; write it where the values have it, or under config") -}}
@@ -76,7 +89,7 @@ key, and says what to do.
 {{- define "epochgate.judgeSecrets" -}}
 {{- $one := . -}}
 {{- $v := .values -}}
-{{- range $folder := list "etcd-tls" "etcd-user" "tls" -}}
+{{- range $folder := list "config" "state" "etcd-tls" "etcd-user" "tls" -}}
 {{- if hasKey ($v.secretMounts | default dict) $folder -}}
 {{- include "epochgate.refuse" (list $one (printf "secretMounts.%s" $folder) "the chart uses this folder itself; take another name") -}}
 {{- end -}}

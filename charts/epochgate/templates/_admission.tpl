@@ -14,6 +14,9 @@
 {{- $items := list -}}
 {{- range $value }}{{ $items = append $items (include "admission.cel" (list $type .)) }}{{ end -}}
 {{- printf "[%s]" (join ", " $items) -}}
+{{- else if and (kindIs "float64" $value) (not $type) -}}
+{{- /* A quantity: they are all of one type, as text. */ -}}
+{{- toJson (toString $value) -}}
 {{- else if kindIs "float64" $value -}}
 {{- /* YAML has been read as JSON, where every number is one of these. */ -}}
 {{- int64 $value -}}

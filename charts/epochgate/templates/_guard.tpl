@@ -5,7 +5,7 @@
 {{- include "epochgate.refuse" (list . "replicas" (printf "is %d, and persistence.enabled makes a sole guard, of which there is one. Set replicas=1, or persistence.enabled=false for several that agree" (int $v.replicas))) -}}
 {{- end -}}
 {{- range $key := list "podLabels" "commonLabels" -}}
-{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" -}}
+{{- range $label := list "app.kubernetes.io/name" "app.kubernetes.io/instance" "epochgate.dev/role" -}}
 {{- if hasKey (get $v $key | default dict) $label -}}
 {{- include "epochgate.refuse" (list $ (printf "%s.%s" $key $label) "is what the chart's own objects are found by, and cannot be another") -}}
 {{- end -}}

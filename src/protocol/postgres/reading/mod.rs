@@ -178,7 +178,10 @@ impl Reading {
         // A client that reads nothing is not read from either: what it is to be told would fill the memory.
         let listens = self.out.client.len() < KEPT;
         if listens {
+            let before = self.out.client.len();
             self.lockstep.client(&mut self.ahead, &mut self.out).map_err(End::Stopped)?;
+            // The guard answers a Sync that ends nothing by itself: no server's answer wakes anybody for that.
+            moved |= self.out.client.len() > before;
         }
         if listens && self.ahead.len() < AHEAD {
             moved |= self.poll_client(context)?;

@@ -88,6 +88,19 @@ fn what_it_is_sent_for_stands_behind_what_the_guard_has_run_first() {
     });
 }
 
+/// As psycopg sends when it leaves a pipeline.
+#[test]
+fn a_sync_that_ends_nothing_is_answered_by_itself() {
+    run(async {
+        let world = refusing(Reason::StaleEpoch).await;
+        let (mut client, _server) = reading(&world).await;
+        for _ in 0..3 {
+            client.send(&[message(b'S', b""), message(b'H', b"")].concat()).await;
+            client.expect(&ready()).await;
+        }
+    });
+}
+
 #[test]
 fn no_epoch_that_moves_on_ends_it_and_a_listener_that_stops_does_when_it_rests() {
     run(async {
